@@ -1,0 +1,33 @@
+"""Column types: what a money, instant, flag or short text column is, and the checks it carries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peewee import BigIntegerField, Check, IntegerField, TextField
+
+
+def short_text(name: str, length: int = 200, **options: Any) -> TextField:
+    """A text column of at most `length` characters (CharField does not work in STRICT tables)."""
+    return TextField(constraints=[Check(f"length({name}) <= {length}")], **options)
+
+
+def one_of(name: str, values: tuple[str, ...], **options: Any) -> TextField:
+    """A text column that holds one of `values`."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return TextField(constraints=[Check(f"{name} IN ({listed})")], **options)
+
+
+def amount(name: str, **options: Any) -> BigIntegerField:
+    """A non-negative number of nano-USD, below 2^62."""
+    return BigIntegerField(constraints=[Check(f"{name} >= 0 AND {name} <= 4611686018427387904")], **options)
+
+
+def instant(**options: Any) -> BigIntegerField:
+    """Milliseconds since the epoch, UTC."""
+    return BigIntegerField(**options)
+
+
+def flag(name: str, **options: Any) -> IntegerField:
+    """0 or 1 (an integer on both databases, so that SQL text is the same)."""
+    return IntegerField(constraints=[Check(f"{name} IN (0, 1)")], **options)

@@ -1,0 +1,87 @@
+"""Numbered schema changes, over playhouse.migrations. Run by `gatewayctl init` and `db migrate`, never inside a worker.
+
+A migration runs in one transaction on both databases, so a kill half-way leaves the previous schema. Before a change to
+a SQLite database that holds data, a copy is written beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from playhouse.migrations import Runner
+
+from db.engine import is_sqlite, long_statements, translated_errors
+from db.errors import SchemaMismatch
+from db.models import CatalogState, database
+
+DIRECTORY = Path(__file__).parent / "migrations"
+HISTORY_TABLE = "schema_migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaStatus:
+    """Names of migrations: applied ones, pending ones, and ones this program does not know (a newer database)."""
+
+    applied: tuple[str, ...]
+    pending: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def current(self) -> bool:
+        return not self.pending and not self.unknown
+
+
+def _runner(directory: Path = DIRECTORY) -> Runner:
+    return Runner(database.obj, directory=str(directory), table_name=HISTORY_TABLE)
+
+
+def status() -> SchemaStatus:
+    """What the open database has and lacks."""
+    with translated_errors():
+        rows = _runner().status()
+    return SchemaStatus(
+        applied=tuple(row.name for row in rows if row.applied and row.path),
+        pending=tuple(row.name for row in rows if not row.applied),
+        unknown=tuple(row.name for row in rows if not row.path),
+    )
+
+
+def require_current() -> None:
+    """Raise SchemaMismatch unless the schema is exactly this program's."""
+    found = status()
+    if found.unknown:
+        raise SchemaMismatch(
+            f"The database was written by a newer gatewayctl (it has {found.unknown[-1]})", "Upgrade gatewayctl"
+        )
+    if found.pending:
+        raise SchemaMismatch(
+            f"The database's schema is behind by {len(found.pending)} migration(s)", "Run: gatewayctl db migrate"
+        )
+
+
+def _backup_before_change() -> Path | None:
+    if not is_sqlite():
+        return None
+    [(_, _, file)] = [row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"]
+    target = Path(f"{file}.before-migration")
+    target.unlink(missing_ok=True)
+    database.execute_sql("VACUUM INTO ?", (str(target),))
+    target.chmod(0o600)
+    return target
+
+
+def migrate() -> list[str]:
+    """Apply what is pending; returns the names. Refuses a database that is newer than the program."""
+    found = status()
+    if found.unknown:
+        require_current()
+    if not found.pending:
+        return []
+    with translated_errors():
+        if found.applied:
+            _backup_before_change()
+        long_statements()
+        applied: list[str] = _runner().up()
+        CatalogState.insert(id=1, version=1).on_conflict_ignore().execute()
+    return applied
