@@ -197,7 +197,7 @@ SCHEMA = """
         provider_id BIGINT,
         state TEXT NOT NULL CHECK (state IN ('open', 'settled', 'released', 'expired')),
         amount_nanos BIGINT NOT NULL CHECK (amount_nanos >= 0 AND amount_nanos <= 4611686018427387904),
-        budget_window_at BIGINT,
+        budgeted INTEGER NOT NULL CHECK (budgeted IN (0, 1)),
         input_estimate BIGINT NOT NULL,
         delivered BIGINT NOT NULL,
         stream INTEGER NOT NULL CHECK (stream IN (0, 1)),

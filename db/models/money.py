@@ -57,7 +57,7 @@ class Hold(Table):
     provider = ForeignKeyField(Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL")
     state = one_of("state", HOLD_STATES, default="open")
     amount_nanos = amount("amount_nanos")
-    budget_window_at = instant(null=True)
+    budgeted = flag("budgeted", default=0)
     input_estimate = BigIntegerField(default=0)
     delivered = BigIntegerField(default=0)
     stream = flag("stream", default=0)

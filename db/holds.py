@@ -1,0 +1,334 @@
+"""Money set aside for a request: place, mark as delivered, then settle or release, each in one transaction.
+
+A hold is open, then once settled (charged), released (nothing charged) or expired (its process died before anything was
+delivered). One conditional UPDATE takes it and its row count decides; closing it has `WHERE state = 'open'`, so the second
+closer changes nothing. The statements are SQL text because they run on every request: Peewee's query builder would cost
+twenty times as much. tests/db/test_holds.py checks them against the tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from db import clock, counters, usage
+from db.engine import for_update, sql, transaction
+from db.models import Hold, database
+from db.money import MAX_NANOS
+from db.usage import UsageRow
+
+_TAKE = (
+    "UPDATE users SET held_nanos = held_nanos + ? WHERE id = ? AND version = ? AND status = 'active' "
+    "AND (? = 0 OR balance_nanos + credit_limit_nanos - held_nanos >= ?) "
+    "AND (SELECT version FROM catalog_state WHERE id = 1) = ?"
+)
+_GIVE_BACK = "UPDATE users SET held_nanos = held_nanos - ? WHERE id = ?"
+_NEW_WINDOW = "UPDATE keys SET budget_window_at = ?, budget_spent_nanos = 0 WHERE id = ? AND budget_window_at < ?"
+_TAKE_BUDGET = (
+    "UPDATE keys SET budget_held_nanos = budget_held_nanos + ? "
+    "WHERE id = ? AND budget_spent_nanos + budget_held_nanos + ? <= budget_nanos"
+)
+_INSERT = (
+    "INSERT INTO holds (request_id, user_id, key_id, model_id, provider_id, state, amount_nanos, budgeted, "
+    "input_estimate, delivered, stream, placed_at, process_id, attempts, requested_model, endpoint, terms) "
+    "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
+)
+_DELIVERED = "UPDATE holds SET delivered = ? WHERE request_id = ? AND state = 'open'"
+_CLOSE = (
+    "UPDATE holds SET state = ?, closed_at = ? WHERE request_id = ? AND state = 'open' "
+    "RETURNING user_id, key_id, amount_nanos, budgeted"
+)
+_CHARGE = (
+    "UPDATE users SET held_nanos = held_nanos - ?, balance_nanos = balance_nanos - ? WHERE id = ? "
+    "RETURNING balance_nanos"
+)
+_POST = (
+    "INSERT INTO ledger_entries (user_id, kind, amount_nanos, balance_after_nanos, at, request_id) "
+    "VALUES (?, 'charge', ?, ?, ?, ?)"
+)
+_KEY_USED = (
+    "UPDATE keys SET spent_nanos = spent_nanos + ?, last_used_at = ?, "
+    "budget_held_nanos = budget_held_nanos - ?, budget_spent_nanos = budget_spent_nanos + ? WHERE id = ?"
+)
+
+
+class HoldState(StrEnum):
+    """OPEN, then once SETTLED, RELEASED or EXPIRED."""
+
+    OPEN = "open"
+    SETTLED = "settled"
+    RELEASED = "released"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRequest:
+    """What a hold is asked for. Versions are those of the knowledge by which the request was admitted."""
+
+    request_id: str
+    user_id: int
+    user_version: int
+    key_id: int
+    catalog_version: int
+    model_id: int
+    provider_id: int
+    amount_nanos: int
+    input_estimate: int
+    stream: bool
+    requested_model: str
+    endpoint: str
+    terms: str
+    process_id: int
+    budget_window_at: int | None = None  # start of the key's budget window, None without a budget
+
+
+class Placement(StrEnum):
+    """What became of a HoldRequest."""
+
+    PLACED = "placed"
+    STALE = "stale"
+    DUPLICATE = "duplicate"
+    INSUFFICIENT_BALANCE = "insufficient_balance"
+    KEY_BUDGET_EXCEEDED = "key_budget_exceeded"
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The outcome, with the figures that a refusal names (nano-USD)."""
+
+    outcome: Placement
+    balance_nanos: int = 0
+    held_nanos: int = 0
+    available_nanos: int = 0
+    budget_nanos: int = 0
+    budget_left_nanos: int = 0
+    budget_held_nanos: int = 0
+
+
+_PLACED = Placed(Placement.PLACED)
+
+
+@transaction
+def place(request: HoldRequest, *, again: bool = False) -> Placed:
+    """Set the amount aside, or say why not. `again` repeats an attempt whose outcome was lost with the connection."""
+    amount = request.amount_nanos
+    if not 0 <= amount <= MAX_NANOS:
+        raise ValueError(f"a hold of {amount} nano-USD is out of range")
+    taken = database.execute_sql(
+        sql(_TAKE), (amount, request.user_id, request.user_version, amount, amount, request.catalog_version)
+    ).rowcount
+    if taken != 1:
+        return _why_not(request)
+    budgeted = request.budget_window_at is not None
+    if budgeted:
+        window = request.budget_window_at
+        database.execute_sql(sql(_NEW_WINDOW), (window, request.key_id, window))
+        if database.execute_sql(sql(_TAKE_BUDGET), (amount, request.key_id, amount)).rowcount != 1:
+            database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
+            return _over_budget(request.key_id)
+    inserted = database.execute_sql(
+        sql(_INSERT),
+        (
+            request.request_id, request.user_id, request.key_id, request.model_id, request.provider_id, amount,
+            int(budgeted), request.input_estimate, int(request.stream), clock.now_ms(), request.process_id,
+            request.requested_model, request.endpoint, request.terms,
+        ),
+    ).rowcount  # fmt: skip
+    if inserted == 1:
+        return _PLACED
+    database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
+    if budgeted:
+        database.execute_sql(sql(_KEY_USED.replace("last_used_at = ?, ", "")), (0, amount, 0, request.key_id))
+    if again:
+        row = database.execute_sql(
+            sql("SELECT process_id, user_id, amount_nanos, state FROM holds WHERE request_id = ?"),
+            (request.request_id,),
+        ).fetchone()
+        if row and tuple(row) == (request.process_id, request.user_id, amount, HoldState.OPEN):
+            return _PLACED
+    return Placed(Placement.DUPLICATE)
+
+
+def _why_not(request: HoldRequest) -> Placed:
+    user = database.execute_sql(
+        sql("SELECT version, status, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE id = ?"),
+        (request.user_id,),
+    ).fetchone()
+    [version] = database.execute_sql("SELECT version FROM catalog_state WHERE id = 1").fetchone()
+    if user is None or user[0] != request.user_version or user[1] != "active" or version != request.catalog_version:
+        return Placed(Placement.STALE)
+    _, _, balance, held, credit = user
+    return Placed(Placement.INSUFFICIENT_BALANCE, balance, held, balance + credit - held)
+
+
+def _over_budget(key_id: int) -> Placed:
+    budget, spent, held = database.execute_sql(
+        sql("SELECT budget_nanos, budget_spent_nanos, budget_held_nanos FROM keys WHERE id = ?"), (key_id,)
+    ).fetchone()
+    if budget is None:
+        return Placed(Placement.STALE)
+    return Placed(
+        Placement.KEY_BUDGET_EXCEEDED,
+        budget_nanos=budget,
+        budget_left_nanos=max(0, budget - spent - held),
+        budget_held_nanos=held,
+    )
+
+
+@transaction
+def mark_delivered(request_id: str, delivered: int) -> bool:
+    """Raise the watermark (about the tokens delivered, at least 1). False: the hold is no longer open."""
+    return bool(database.execute_sql(sql(_DELIVERED), (delivered, request_id)).rowcount == 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How a request was closed. `closed` is False when somebody closed it before: then nothing was changed."""
+
+    closed: bool
+    charged_nanos: int = 0
+    absorbed_nanos: int = 0
+    balance_nanos: int = 0
+
+
+@transaction
+def settle(row: UsageRow) -> Settled:
+    """Close the hold and charge `row.cost_nanos`: usage record, ledger entry, balance, counters, in one transaction.
+
+    The charge is at most the hold plus what is available; the rest stands on the usage record as absorbed.
+    """
+    cost = row.cost_nanos
+    if not 0 <= cost <= MAX_NANOS:
+        raise ValueError(f"a cost of {cost} nano-USD is out of range")
+    closed = _close(row.request_id, HoldState.SETTLED)
+    if closed is None:
+        return Settled(closed=False)
+    user_id, key_id, amount, budgeted = closed
+    charged = cost if cost <= amount else _affordable(user_id, cost, amount)
+    [balance] = database.execute_sql(sql(_CHARGE), (amount, charged, user_id)).fetchone()
+    database.execute_sql(sql(_POST), (user_id, -charged, balance, clock.now_ms(), row.request_id))
+    returned, spent = (amount, charged) if budgeted else (0, 0)
+    database.execute_sql(sql(_KEY_USED), (charged, row.at, returned, spent, key_id))
+    usage.insert(row, charged_nanos=charged, absorbed_nanos=cost - charged)
+    _count(row, user_id, key_id, charged)
+    return Settled(closed=True, charged_nanos=charged, absorbed_nanos=cost - charged, balance_nanos=balance)
+
+
+@transaction
+def release(row: UsageRow, state: HoldState = HoldState.RELEASED) -> bool:
+    """Close the hold without a charge and write the usage record. False: it was closed before."""
+    closed = _close(row.request_id, state)
+    if closed is None:
+        return False
+    user_id, key_id, amount, budgeted = closed
+    database.execute_sql(sql(_GIVE_BACK), (amount, user_id))
+    database.execute_sql(sql(_KEY_USED), (0, row.at, amount if budgeted else 0, 0, key_id))
+    usage.insert(replace(row, cost_nanos=0, upstream_cost_nanos=0), charged_nanos=0, absorbed_nanos=0)
+    return True
+
+
+def _close(request_id: str, state: HoldState) -> tuple[int, int, int, int] | None:
+    row = database.execute_sql(sql(_CLOSE), (state.value, clock.now_ms(), request_id)).fetchone()
+    return None if row is None else (row[0], row[1], row[2], row[3])
+
+
+def _affordable(user_id: int, cost: int, amount: int) -> int:
+    balance, held, credit = database.execute_sql(
+        sql("SELECT balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE id = ?" + for_update()), (user_id,)
+    ).fetchone()
+    return int(min(cost, amount + max(0, balance + credit - held)))
+
+
+def _count(row: UsageRow, user_id: int, key_id: int, charged: int) -> None:
+    tokens = row.input_tokens + row.output_tokens
+    counters.add("user", user_id, row.at, requests=1, tokens=tokens, cost_nanos=charged)
+    counters.add("key", key_id, row.at, requests=1, tokens=tokens, cost_nanos=charged)
+    if row.provider_id is not None:
+        counters.add(
+            "provider", row.provider_id, row.at, requests=1, tokens=tokens, cost_nanos=row.upstream_cost_nanos
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What an unfinished request is charged: costs in nano-USD, `usage` as JSON text."""
+
+    cost_nanos: int
+    upstream_cost_nanos: int
+    input_tokens: int
+    output_tokens: int
+    usage: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """Request ids whose holds were closed for a dead process."""
+
+    charged: tuple[str, ...]
+    expired: tuple[str, ...]
+
+
+Estimator = Callable[[str, int, int], Estimate]  # terms (JSON), input tokens, delivered output tokens
+
+
+@transaction
+def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recovered:
+    """Close up to `limit` open holds of a process that is known to be dead.
+
+    Something was delivered: charged by the watermark, flagged as estimated. Nothing was: expired, nothing is charged.
+    """
+    columns = (
+        Hold.request_id, Hold.user_id, Hold.key_id, Hold.model_id, Hold.provider_id, Hold.input_estimate,
+        Hold.delivered, Hold.stream, Hold.placed_at, Hold.requested_model, Hold.endpoint, Hold.terms,
+    )  # fmt: skip
+    query = Hold.select(*columns).where((Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value))
+    charged: list[str] = []
+    expired: list[str] = []
+    for found in query.order_by(Hold.user_id, Hold.request_id).limit(limit).tuples():
+        row, delivered = _row_of_lost(found)
+        if delivered > 0:
+            guess = estimate(row.terms, found[5], delivered)
+            row = replace(
+                row,
+                estimated=True,
+                cost_nanos=guess.cost_nanos,
+                upstream_cost_nanos=guess.upstream_cost_nanos,
+                input_tokens=guess.input_tokens,
+                output_tokens=guess.output_tokens,
+                usage=guess.usage,
+            )
+            if settle(row).closed:
+                charged.append(row.request_id)
+        elif release(row, HoldState.EXPIRED):
+            expired.append(row.request_id)
+    return Recovered(tuple(charged), tuple(expired))
+
+
+def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int]:
+    request_id, user_id, key_id, model_id, provider_id, _, delivered, stream, placed_at, model, endpoint, terms = found
+    row = UsageRow(
+        request_id=request_id,
+        at=placed_at,
+        user_id=user_id,
+        key_id=key_id,
+        endpoint=endpoint,
+        requested_model=model,
+        status="error",
+        http_status=200 if delivered else 500,
+        model_id=model_id,
+        provider_id=provider_id,
+        stream=bool(stream),
+        error_code="gateway_restarted",
+        terms=terms,
+    )
+    return row, delivered
+
+
+def open_holds(process_ids: list[int] | None = None) -> list[tuple[str, int]]:
+    """(request id, process id) of open holds, of the given processes or of all."""
+    query = Hold.select(Hold.request_id, Hold.process_id).where(Hold.state == HoldState.OPEN.value)
+    if process_ids is not None:
+        query = query.where(Hold.process_id.in_(process_ids))
+    return [(row[0], row[1]) for row in query.tuples()]

@@ -1,0 +1,69 @@
+"""The usage record: one row per request, written in the transaction that closes its hold (or alone, when refused)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from db.engine import sql, transaction
+from db.models import database
+
+_COLUMNS = (
+    "at", "user_id", "key_id", "model_id", "provider_id", "status", "http_status", "cost_nanos",
+    "upstream_cost_nanos", "charged_nanos", "absorbed_nanos", "input_tokens", "output_tokens", "stream",
+    "estimated", "cached", "latency_ms", "ttft_ms", "request_id", "endpoint", "error_code", "requested_model",
+    "served_model", "usage", "terms", "attempts",
+)  # fmt: skip
+INSERT = (
+    f"INSERT INTO usage_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
+    "ON CONFLICT (request_id) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageRow:
+    """What is known of a request when it ends. `usage` and `terms` are JSON texts; costs are nano-USD."""
+
+    request_id: str
+    at: int
+    user_id: int
+    key_id: int
+    endpoint: str
+    requested_model: str
+    status: str
+    http_status: int
+    model_id: int | None = None
+    provider_id: int | None = None
+    served_model: str | None = None
+    stream: bool = False
+    estimated: bool = False
+    cached: bool = False
+    cost_nanos: int = 0
+    upstream_cost_nanos: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    latency_ms: int | None = None
+    ttft_ms: int | None = None
+    error_code: str | None = None
+    usage: str = "{}"
+    terms: str = "{}"
+    attempts: str = "[]"
+
+
+def insert(row: UsageRow, *, charged_nanos: int, absorbed_nanos: int) -> None:
+    """Write the row inside the caller's transaction; a second row of the same request id is ignored."""
+    database.execute_sql(
+        sql(INSERT),
+        (
+            row.at, row.user_id, row.key_id, row.model_id, row.provider_id, row.status, row.http_status,
+            row.cost_nanos, row.upstream_cost_nanos, charged_nanos, absorbed_nanos, row.input_tokens,
+            row.output_tokens, int(row.stream), int(row.estimated), int(row.cached), row.latency_ms, row.ttft_ms,
+            row.request_id, row.endpoint, row.error_code, row.requested_model, row.served_model, row.usage,
+            row.terms, row.attempts,
+        ),
+    )  # fmt: skip
+
+
+@transaction
+def record(row: UsageRow) -> None:
+    """Write the row of a request that was refused before any money was held."""
+    insert(row, charged_nanos=0, absorbed_nanos=0)
