@@ -1,0 +1,237 @@
+"""Price a request: usage x price x multipliers, rounded once. Used live by settling, and again by
+recomputing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import jiter
+
+from daemon.domain.usage import INPUT_METERS, MAX_COUNT, METERS, OUTPUT_METERS, Usage
+
+__all__ = [
+    "FALLBACK",
+    "MAX_COST_NANOS",
+    "Bill",
+    "Line",
+    "Rate",
+    "Terms",
+    "affordable_output",
+    "ceiling",
+    "half_up_div",
+    "price",
+    "unpriced",
+]
+
+PPM: Final = 1_000_000  # a multiplier of 1
+UNITS: Final = 1_000_000  # a price is per this many units
+MULTIPLIER_ONE: Final = PPM**3  # user x group x model, all 1
+SCALE: Final = UNITS * MULTIPLIER_ONE  # divides count x price x multipliers into nano-USD
+MAX_COST_NANOS: Final = 2**62
+
+# Where a meter without a price of its own is charged. A meter that is in neither table costs nothing when it
+# has no price (an image model counts tokens that nobody prices) and is named in Bill.unpriced, so that it is
+# seen.
+FALLBACK: Final[dict[str, str]] = {
+    "cached_input": "input",
+    "cache_write_5m": "input",
+    "cache_write_1h": "input",
+    "audio_input": "input",
+    "audio_output": "output",
+}
+NO_METERS: Final[Mapping[str, int]] = {}
+
+
+def half_up_div(numerator: int, denominator: int) -> int:
+    """numerator / denominator, halves rounded up. Both non-negative; the only rounding of money there is."""
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """The price of one meter: nano-USD per 1,000,000 units, and the multipliers in parts per million. 0 is
+    free.
+    """
+
+    price_nanos: int
+    user_ppm: int = PPM
+    group_ppm: int = PPM
+    model_ppm: int = PPM
+
+    def __post_init__(self) -> None:
+        for value in (self.price_nanos, self.user_ppm, self.group_ppm, self.model_ppm):
+            if type(value) is not int or value < 0:
+                raise ValueError("a price and its multipliers are integers of at least 0")
+
+    @property
+    def multiplier(self) -> int:
+        """The product of the three multipliers, exact, in parts per 10^18."""
+        return self.user_ppm * self.group_ppm * self.model_ppm
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The rates a hold was placed at, per meter. They are kept with the hold, so a price change never reaches
+    it.
+    """
+
+    rates: dict[str, Rate]
+    _weights: dict[str, int] = field(init=False, repr=False, compare=False)
+    _dearest: tuple[int, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for meter in self.rates:
+            if meter not in METERS:
+                raise ValueError(f"unknown meter {meter[:40]!r}")
+        weights = {meter: rate.price_nanos * rate.multiplier for meter, rate in self.rates.items()}
+        object.__setattr__(self, "_weights", weights)
+        object.__setattr__(self, "_dearest", (self._maximum(INPUT_METERS), self._maximum(OUTPUT_METERS)))
+
+    def rate(self, meter: str) -> Rate | None:
+        """The rate that applies to a meter, by its own price or by FALLBACK; None when it costs nothing."""
+        rate = self.rates.get(meter)
+        return rate if rate is not None else self.rates.get(FALLBACK.get(meter, ""))
+
+    def weight(self, meter: str) -> int:
+        """price x multipliers of one unit, in nano-USD x SCALE."""
+        weight = self._weights.get(meter)
+        return weight if weight is not None else self._weights.get(FALLBACK.get(meter, ""), 0)
+
+    def dearest(self, not_used: frozenset[str]) -> tuple[int, int]:
+        """The largest weight of an input-side and of an output-side meter, `not_used` left out."""
+        if not not_used:
+            return self._dearest
+        return self._maximum(INPUT_METERS - not_used), self._maximum(OUTPUT_METERS - not_used)
+
+    def _maximum(self, meters: frozenset[str]) -> int:
+        return max((self.weight(meter) for meter in meters), default=0)
+
+    def to_json(self) -> str:
+        """Compact text: {"input":[price,user,group,model],...} in the order of METERS."""
+        rows = (
+            f'"{name}":[{r.price_nanos},{r.user_ppm},{r.group_ppm},{r.model_ppm}]'
+            for name in METERS
+            if (r := self.rates.get(name)) is not None
+        )
+        return "{" + ",".join(rows) + "}"
+
+    @classmethod
+    def from_json(cls, text: str) -> Terms:
+        """The inverse of to_json; ValueError for anything else."""
+        data: Any = jiter.from_json(text.encode(), allow_inf_nan=False, catch_duplicate_keys=True)
+        if not isinstance(data, dict):
+            raise ValueError("terms are a JSON object")
+        rates: dict[str, Rate] = {}
+        for meter, row in data.items():
+            if not isinstance(row, list) or len(row) != 4:
+                raise ValueError(f"the rate of {meter[:40]!r} is not four numbers")
+            rates[meter] = Rate(*row)
+        return cls(rates)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One meter of a bill. `multiplier` is user x group x model in parts per 10^18 (exact)."""
+
+    meter: str
+    count: int
+    price_nanos: int
+    multiplier: int
+    amount_nanos: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a request costs its user, what it costs at list price, and how the first is made up (lines sum
+    exactly).
+    """
+
+    cost_nanos: int
+    upstream_cost_nanos: int
+    lines: tuple[Line, ...]
+    unpriced: tuple[str, ...] = ()
+
+
+def price(usage: Usage, terms: Terms) -> Bill:
+    """The bill of a usage. One half-up rounding at the end; a line is the step that the rounded running total
+    makes.
+
+    OverflowError above 2^62 nano-USD, which no price within its limits reaches with counts up to MAX_COUNT.
+    """
+    exact = upstream = charged = 0
+    lines: list[Line] = []
+    missing: list[str] = []
+    for meter, count in usage.meters.items():
+        if count == 0:
+            continue
+        if count < 0:
+            raise ValueError(f"negative count of {meter}")
+        rate = terms.rate(meter)
+        if rate is None:
+            missing.append(meter)
+            continue
+        exact += count * terms.weight(meter)
+        upstream += count * rate.price_nanos
+        running = half_up_div(exact, SCALE)
+        lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged))
+        charged = running
+    upstream_nanos = half_up_div(upstream, UNITS)
+    if charged > MAX_COST_NANOS or upstream_nanos > MAX_COST_NANOS:
+        raise OverflowError("a bill above 2^62 nano-USD")
+    return Bill(charged, upstream_nanos, tuple(lines), tuple(missing))
+
+
+def unpriced(terms: Terms, needed: tuple[str, ...] = ("input", "output")) -> tuple[str, ...]:
+    """Which of the meters a kind of request needs have no price: admission refuses the request when any has
+    none.
+    """
+    return tuple(meter for meter in needed if terms.rate(meter) is None)
+
+
+def _counted(terms: Terms, extra: Mapping[str, int]) -> int:
+    """What neither bound limits, in nano-USD x SCALE: one request, unless `extra` says how many, and the
+    extras.
+    """
+    exact = 0 if "request" in extra else terms.weight("request")
+    for meter, count in extra.items():
+        exact += count * terms.weight(meter)
+    return exact
+
+
+def ceiling(
+    terms: Terms,
+    input_bound: int,
+    output_bound: int,
+    n: int = 1,
+    extra: Mapping[str, int] = NO_METERS,
+    not_used: frozenset[str] = frozenset(),
+) -> int:
+    """The most a request can cost, in nano-USD, rounded up: what a hold must reserve.
+
+    Any split of `input_bound` prompt tokens and `output_bound * n` generated tokens over their meters costs
+    no more: each side is taken at the dearest rate of its meters. One request is counted, and `extra` counts
+    of other meters. `not_used` names meters this request cannot incur (audio on a text request), whose dearer
+    rate need not be held.
+    """
+    dear_input, dear_output = terms.dearest(not_used)
+    exact = input_bound * dear_input + output_bound * n * dear_output + _counted(terms, extra)
+    return -(-exact // SCALE)
+
+
+def affordable_output(
+    terms: Terms,
+    input_bound: int,
+    n: int,
+    available_nanos: int,
+    extra: Mapping[str, int] = NO_METERS,
+    not_used: frozenset[str] = frozenset(),
+) -> int:
+    """The largest output_bound whose ceiling is within `available_nanos`; 0 if none, at most MAX_COUNT."""
+    dear_input, dear_output = terms.dearest(not_used)
+    left = available_nanos * SCALE - input_bound * dear_input - _counted(terms, extra)
+    if left < 0:
+        return 0
+    return min(MAX_COUNT, left // (dear_output * n)) if dear_output else MAX_COUNT

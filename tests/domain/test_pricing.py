@@ -1,0 +1,180 @@
+"""Bills are exact to the nano-dollar, and no usage within its bounds costs more than the ceiling."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from daemon.domain.pricing import (
+    FALLBACK,
+    Line,
+    Rate,
+    Terms,
+    affordable_output,
+    ceiling,
+    half_up_div,
+    price,
+    unpriced,
+)
+from daemon.domain.usage import INPUT_METERS, MAX_COUNT, METERS, OUTPUT_METERS, Usage
+
+USD = 1_000_000_000
+GOLDEN = Terms(
+    {
+        "input": Rate(2_500_000_000, 1_200_000, 1_000_000, 1_500_000),
+        "output": Rate(10 * USD, 1_200_000, 1_000_000, 1_500_000),
+    }
+)
+
+rates = st.builds(
+    Rate,
+    st.integers(0, 200 * USD),
+    st.sampled_from([0, 1, 333_333, 1_000_000, 1_200_000, 99_999_999]),
+    st.sampled_from([1_000_000, 900_000, 1_000_001]),
+    st.sampled_from([1_000_000, 1_500_000]),
+)
+terms = st.builds(Terms, st.dictionaries(st.sampled_from(sorted(METERS)), rates))
+counts = st.integers(0, 2_000_000)
+usages = st.builds(Usage, st.dictionaries(st.sampled_from(sorted(METERS)), counts))
+
+
+def test_the_worked_example_of_the_requirements_is_exact() -> None:
+    bill = price(Usage({"input": 25, "output": 50}), GOLDEN)
+    assert bill.cost_nanos == 1_012_500
+    assert bill.upstream_cost_nanos == 562_500
+    assert bill.lines == (
+        Line("input", 25, 2_500_000_000, 1_800_000_000_000_000_000, 112_500),
+        Line("output", 50, 10_000_000_000, 1_800_000_000_000_000_000, 900_000),
+    )
+    assert 5 * USD - bill.cost_nanos == 4_998_987_500
+
+
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "expected"),
+    [(0, 3, 0), (1, 2, 1), (3, 2, 2), (1, 3, 0), (2, 3, 1), (5, 10, 1), (4, 10, 0)],
+)
+def test_halves_round_up(numerator: int, denominator: int, expected: int) -> None:
+    assert half_up_div(numerator, denominator) == expected
+
+
+def test_one_rounding_for_the_request_not_one_per_meter() -> None:
+    """Two meters of 0.4 nano-USD are 0.8, so 1; rounded each they would be 0."""
+    tenth = Terms({"input": Rate(400_000), "output": Rate(400_000)})
+    bill = price(Usage({"input": 1, "output": 1}), tenth)
+    assert bill.cost_nanos == 1
+    assert [line.amount_nanos for line in bill.lines] == [0, 1]
+
+
+def test_a_zero_multiplier_is_free_for_the_user_and_still_costs_upstream() -> None:
+    bill = price(Usage({"input": 1_000_000}), Terms({"input": Rate(USD, user_ppm=0)}))
+    assert (bill.cost_nanos, bill.upstream_cost_nanos) == (0, USD)
+
+
+def test_meters_without_a_price_fall_back_by_the_table() -> None:
+    terms = Terms({"input": Rate(3 * USD), "output": Rate(7 * USD)})
+    for meter, other in FALLBACK.items():
+        assert price(Usage({meter: 1_000_000}), terms).cost_nanos == terms.rates[other].price_nanos
+    own = Terms({"input": Rate(3 * USD), "cached_input": Rate(0)})
+    assert price(Usage({"cached_input": 1_000_000}), own).cost_nanos == 0
+
+
+@pytest.mark.parametrize("meter", ["image", "character", "second", "request"])
+def test_a_counted_meter_without_a_price_costs_nothing_and_is_named(meter: str) -> None:
+    bill = price(Usage({meter: 3, "input": 0}), GOLDEN)
+    assert (bill.cost_nanos, bill.unpriced) == (0, (meter,))
+
+
+def test_admission_learns_which_prices_are_missing() -> None:
+    assert unpriced(GOLDEN) == ()
+    assert unpriced(Terms({"input": Rate(0)})) == ("output",)
+    assert unpriced(Terms({}), ("image",)) == ("image",)
+
+
+@pytest.mark.parametrize("bad", [-1, 1.0, "1", True, None])
+def test_a_rate_refuses_what_is_not_a_count(bad: object) -> None:
+    with pytest.raises(ValueError):
+        Rate(bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError):
+        Rate(1, 1, 1, bad)  # type: ignore[arg-type]
+
+
+def test_a_bill_beyond_62_bits_is_refused() -> None:
+    huge = Terms({"input": Rate(10**18, 10**9)})
+    with pytest.raises(OverflowError):
+        price(Usage({"input": MAX_COUNT}), huge)
+    with pytest.raises(ValueError):
+        price(Usage({"input": -1}), GOLDEN)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "1", '{"input":1}', '{"input":[1,1,1]}', '{"input":[1,1,1,-1]}', '{"inputs":[1,1,1,1]}',
+             '{"input":[1,1,1,1.0]}', '{"input":[1,1,1,1],"input":[1,1,1,1]}']
+)  # fmt: skip
+def test_terms_that_are_not_terms_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        Terms.from_json(text)
+
+
+@given(terms)
+def test_terms_round_trip(terms: Terms) -> None:
+    assert Terms.from_json(terms.to_json()) == terms
+
+
+@settings(max_examples=300)
+@given(usages, terms)
+def test_a_bill_is_the_exact_sum_rounded_once_with_lines_that_add_up(usage: Usage, terms: Terms) -> None:
+    bill = price(usage, terms)
+    exact, upstream = Fraction(0), Fraction(0)
+    for meter, count in usage.meters.items():
+        rate = terms.rate(meter)
+        if rate is not None:
+            upstream += Fraction(count * rate.price_nanos, 10**6)
+            exact += Fraction(
+                count * rate.price_nanos * rate.user_ppm * rate.group_ppm * rate.model_ppm, 10**24
+            )
+    assert bill.cost_nanos == int(exact + Fraction(1, 2))
+    assert bill.upstream_cost_nanos == int(upstream + Fraction(1, 2))
+    assert sum(line.amount_nanos for line in bill.lines) == bill.cost_nanos
+    assert all(line.amount_nanos >= 0 for line in bill.lines)
+
+
+@settings(max_examples=300)
+@given(usages, terms, st.integers(1, 128))
+def test_no_usage_within_its_bounds_costs_more_than_the_ceiling(usage: Usage, terms: Terms, n: int) -> None:
+    used = {**usage.meters, "request": 1}
+    usage = Usage(used)
+    extra = {m: c for m, c in used.items() if m not in INPUT_METERS | OUTPUT_METERS and m != "request"}
+    output_bound = -(-usage.output_tokens // n)
+    assert price(usage, terms).cost_nanos <= ceiling(terms, usage.input_tokens, output_bound, n, extra)
+    not_used = frozenset(INPUT_METERS | OUTPUT_METERS) - used.keys()
+    assert price(usage, terms).cost_nanos <= ceiling(
+        terms, usage.input_tokens, output_bound, n, extra, not_used
+    )
+
+
+def test_meters_that_cannot_occur_need_no_hold() -> None:
+    audio = Terms({"input": Rate(USD), "audio_input": Rate(40 * USD), "output": Rate(0)})
+    assert ceiling(audio, 1_000_000, 0) == 40 * USD
+    assert ceiling(audio, 1_000_000, 0, not_used=frozenset({"audio_input"})) == USD
+
+
+def test_a_ceiling_is_rounded_up_and_counts_the_request() -> None:
+    assert ceiling(Terms({"input": Rate(1)}), 1, 0) == 1
+    assert ceiling(Terms({"request": Rate(2_000_000)}), 0, 0) == 2
+    assert ceiling(Terms({"request": Rate(2_000_000)}), 0, 0, extra={"request": 3}) == 6
+
+
+@settings(max_examples=300)
+@given(terms, counts, st.integers(1, 128), st.integers(0, 10**13))
+def test_the_affordable_output_is_the_largest_whose_ceiling_fits(
+    terms: Terms, bound: int, n: int, have: int
+) -> None:
+    output = affordable_output(terms, bound, n, have)
+    assert 0 <= output <= MAX_COUNT
+    if output:
+        assert ceiling(terms, bound, output, n) <= have
+    if output < MAX_COUNT:
+        assert ceiling(terms, bound, output + 1, n) > have
