@@ -75,8 +75,7 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
         INVALID,
         "This model's maximum context length is {limit} tokens, but {requested} tokens were requested "
         "(prompt and output together). Shorten the prompt or lower max_tokens.",
-        "The prompt, with the output limit, is larger than the model's context window, or the limit than "
-        "its output.",
+        "The prompt, with the output limit, is larger than the model's context window, or the limit than its output.",
         "Shorten the prompt or lower max_tokens.",
     ),
     "unsupported_endpoint": ErrorSpec(
@@ -98,8 +97,7 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
         401,
         "authentication_error",
         "Invalid API key.",
-        "The key is unknown, revoked, expired or disabled; which one is not told to who cannot prove "
-        "that it is theirs.",
+        "The key is unknown, revoked, expired or disabled; which one is not told to who cannot prove that it is theirs.",
         "Use another key, or ask the operator for one.",
         headers=BEARER,
     ),
@@ -231,8 +229,7 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
         502,
         "upstream_error",
         "The provider {provider} failed: {reason}.",
-        "The provider refused the gateway's credential, answered with an error or with something "
-        "unreadable, or broke off.",
+        "The provider refused the gateway's credential, answered with an error or with something unreadable, or broke off.",
         "Try again, or use another model.",
     ),
     "no_active_api_keys": ErrorSpec(

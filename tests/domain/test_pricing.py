@@ -132,9 +132,7 @@ def test_a_bill_is_the_exact_sum_rounded_once_with_lines_that_add_up(usage: Usag
         rate = terms.rate(meter)
         if rate is not None:
             upstream += Fraction(count * rate.price_nanos, 10**6)
-            exact += Fraction(
-                count * rate.price_nanos * rate.user_ppm * rate.group_ppm * rate.model_ppm, 10**24
-            )
+            exact += Fraction(count * rate.price_nanos * rate.user_ppm * rate.group_ppm * rate.model_ppm, 10**24)
     assert bill.cost_nanos == int(exact + Fraction(1, 2))
     assert bill.upstream_cost_nanos == int(upstream + Fraction(1, 2))
     assert sum(line.amount_nanos for line in bill.lines) == bill.cost_nanos
@@ -150,9 +148,7 @@ def test_no_usage_within_its_bounds_costs_more_than_the_ceiling(usage: Usage, te
     output_bound = -(-usage.output_tokens // n)
     assert price(usage, terms).cost_nanos <= ceiling(terms, usage.input_tokens, output_bound, n, extra)
     not_used = frozenset(INPUT_METERS | OUTPUT_METERS) - used.keys()
-    assert price(usage, terms).cost_nanos <= ceiling(
-        terms, usage.input_tokens, output_bound, n, extra, not_used
-    )
+    assert price(usage, terms).cost_nanos <= ceiling(terms, usage.input_tokens, output_bound, n, extra, not_used)
 
 
 def test_meters_that_cannot_occur_need_no_hold() -> None:
@@ -169,9 +165,7 @@ def test_a_ceiling_is_rounded_up_and_counts_the_request() -> None:
 
 @settings(max_examples=300)
 @given(terms, counts, st.integers(1, 128), st.integers(0, 10**13))
-def test_the_affordable_output_is_the_largest_whose_ceiling_fits(
-    terms: Terms, bound: int, n: int, have: int
-) -> None:
+def test_the_affordable_output_is_the_largest_that_fits(terms: Terms, bound: int, n: int, have: int) -> None:
     output = affordable_output(terms, bound, n, have)
     assert 0 <= output <= MAX_COUNT
     if output:

@@ -19,15 +19,11 @@ from daemon.domain.usage import (
 def test_every_meter_is_on_one_side_or_counted() -> None:
     assert list(METERS) == [meter.name for meter in METERS.values()]
     assert not INPUT_METERS & OUTPUT_METERS
-    assert {m.name for m in METERS.values() if m.side == "counted"} == set(
-        METERS
-    ) - INPUT_METERS - OUTPUT_METERS
+    assert {m.name for m in METERS.values() if m.side == "counted"} == set(METERS) - INPUT_METERS - OUTPUT_METERS
 
 
 def test_totals_leave_out_what_is_not_a_token() -> None:
-    usage = Usage(
-        {"input": 1, "cached_input": 2, "audio_input": 4, "output": 8, "audio_output": 16, "image": 9}
-    )
+    usage = Usage({"input": 1, "cached_input": 2, "audio_input": 4, "output": 8, "audio_output": 16, "image": 9})
     assert (usage.input_tokens, usage.output_tokens, usage.total_tokens) == (7, 24, 31)
 
 
@@ -43,7 +39,5 @@ def test_a_count_within_the_cap_is_taken(good: int) -> None:
 
 
 def test_rounds_of_a_tool_loop_add_up() -> None:
-    total = combine(
-        [Usage({"input": 10, "output": 5}, 2), Usage({"input": 30, "output": 20}, 0, estimated=True)]
-    )
+    total = combine([Usage({"input": 10, "output": 5}, 2), Usage({"input": 30, "output": 20}, 0, estimated=True)])
     assert total == Usage({"input": 40, "output": 25}, 2, estimated=True)

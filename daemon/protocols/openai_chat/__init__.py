@@ -1,0 +1,25 @@
+"""OpenAI chat completions (POST /v1/chat/completions) and the many hosts that imitate it.
+
+Map: request (body -> ChatRequest, or an ApiError) -> edit (the few bytes of a body that the gateway changes) -> usage
+(reply or chunk -> Usage) -> stream (StreamReader watches, StreamAdapter changes) -> errors (the error envelope).
+"""
+
+from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_request
+from daemon.protocols.openai_chat.errors import error_body, error_frame
+from daemon.protocols.openai_chat.request import ChatRequest, parse_loose, parse_request
+from daemon.protocols.openai_chat.stream import StreamAdapter, StreamReader
+from daemon.protocols.openai_chat.usage import reply_text, usage_of
+
+__all__ = [
+    "ChatRequest",
+    "StreamAdapter",
+    "StreamReader",
+    "error_body",
+    "error_frame",
+    "parse_loose",
+    "parse_request",
+    "reply_text",
+    "rewrite_reply_model",
+    "rewrite_request",
+    "usage_of",
+]

@@ -1,0 +1,70 @@
+"""Change the few bytes of a request or reply that the gateway must change, and no other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from daemon.protocols.json_spans import Edit, apply_edits, member_edit, top_level_span, top_level_spans
+
+__all__ = ["json_string", "rewrite_reply_model", "rewrite_request"]
+
+
+def rewrite_request(
+    body: bytes,
+    data: dict[str, Any],
+    *,
+    model: str | None = None,
+    include_usage: bool = False,
+    max_tokens: int | None = None,
+    max_tokens_field: str = "max_tokens",
+) -> bytes:
+    """The request's bytes with another model, with usage asked for, or with an output limit; unchanged if with none.
+
+    `data` is `body` decoded strictly (unique keys). `max_tokens` goes into each limit field that is given and is not
+    lower already, into `max_tokens_field` when none is. `include_usage=False` leaves stream_options alone.
+    """
+    wanted: dict[str, bytes] = {}
+    if model is not None and data.get("model") != model:
+        wanted["model"] = json_string(model)
+    if max_tokens is not None:
+        number = str(max_tokens).encode()
+        given = [name for name in ("max_completion_tokens", "max_tokens") if data.get(name) is not None]
+        for name in given or [max_tokens_field]:
+            if not given or data[name] > max_tokens:
+                wanted[name] = number
+    options: dict[str, Any] | None = data.get("stream_options")
+    ask = include_usage and not (options is not None and options.get("include_usage") is True)
+    if ask and options is None:
+        wanted["stream_options"] = b'{"include_usage":true}'
+    if not wanted and not ask:
+        return body
+
+    present = [name for name in wanted if name in data]
+    if ask and options is not None:
+        present.append("stream_options")
+    spans = _spans(body, present)
+    edits: list[Edit] = [member_edit(body, name, value, spans.get(name)) for name, value in wanted.items()]
+    if ask and options is not None:
+        start = spans["stream_options"][0]
+        inner = top_level_spans(body, ("include_usage",), start).get("include_usage")
+        edits.append(member_edit(body, "include_usage", b"true", inner, start))
+    return apply_edits(body, edits)
+
+
+def rewrite_reply_model(body: bytes, name: str) -> bytes:
+    """A reply's bytes with the top-level `model` replaced; unchanged when it has none or is not JSON."""
+    span = top_level_span(body, "model")
+    if span is None:
+        return body
+    return body[: span[0]] + json_string(name) + body[span[1] :]
+
+
+def json_string(text: str) -> bytes:
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
+def _spans(body: bytes, keys: list[str]) -> dict[str, tuple[int, int]]:
+    if len(keys) == 1 and (span := top_level_span(body, keys[0])) is not None:
+        return {keys[0]: span}
+    return top_level_spans(body, keys) if keys else {}
