@@ -1,18 +1,17 @@
-"""Read-only questions over the usage records: totals, time lines, by subject, single requests, rows for export.
+"""Aggregates over the usage records: totals, latency, time lines, shares of a user, key, model, provider, …
 
-Aggregates read only the small columns that stand first in a row and are reached by an index on the time (`at`), alone or
-after a user or key; the JSON columns are read for single requests and exports only. All amounts are nano-USD, all
-instants milliseconds since the epoch (UTC), every window is half open: since ≤ at < until.
+They read only the small columns that stand first in a row, and reach it by an index on the time (`at`), alone
+or after a user or key; never the JSON columns. Amounts are nano-USD, instants milliseconds since the epoch,
+UTC; every window is half open: since ≤ at < until. Single requests are in db.request_log.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from peewee import JOIN, SQL, Tuple, fn
+from peewee import JOIN, SQL, fn
 
 from db.clock import DAY_MS, iso
 from db.engine import translated_errors
@@ -23,7 +22,6 @@ from db.models import (
     Group,
     Key,
     KeySecret,
-    LedgerEntry,
     Membership,
     Provider,
     UsageRecord,
@@ -35,7 +33,6 @@ HOUR_MS = 3_600_000
 STEPS_MS = {"hour": HOUR_MS, "day": DAY_MS}
 MAX_BUCKETS = 10_000
 DIMENSIONS = ("model", "user", "key", "provider", "group")
-EXPORT_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,70 +92,42 @@ class Share:
     last_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class UsageView:
-    """One request as `usage log` and the exports show it."""
-
-    id: int
-    request_id: str
-    at: int
-    user: str | None
-    key_id: int
-    provider: str | None
-    model: str
-    served_model: str | None
-    endpoint: str
-    stream: bool
-    status: str
-    http_status: int
-    usage: dict[str, int]
-    cost_nanos: int
-    upstream_cost_nanos: int
-    charged_nanos: int
-    absorbed_nanos: int
-    estimated: bool
-    cached: bool
-    latency_ms: int | None
-    ttft_ms: int | None
-    error_code: str | None
+def user_id_of(name: str) -> int:
+    """The user with this name. Raises NotFound."""
+    found = User.select(User.id).where(User.name == name).scalar()
+    if found is None:
+        raise NotFound(f"There is no user {name[:120]!r}", "See: gatewayctl users list")
+    return int(found)
 
 
-@dataclass(frozen=True, slots=True)
-class UsageDetail:
-    """One request with the terms it was charged by, its attempts and its ledger entry (None when nothing was charged)."""
-
-    view: UsageView
-    terms: dict[str, Any]
-    attempts: list[Any]
-    ledger_entry_id: int | None
+def provider_id_of(slug: str) -> int:
+    """The provider with this slug. Raises NotFound."""
+    found = Provider.select(Provider.id).where(Provider.slug == slug).scalar()
+    if found is None:
+        raise NotFound(f"There is no provider {slug[:40]!r}", "See: gatewayctl providers list")
+    return int(found)
 
 
 def key_id_of(text: str) -> int:
-    """The id of the key that is named by its id, a public id, a prefix 'sk-gw-…' or the whole key. Raises NotFound."""
+    """The key that is named by its id, a public id, a prefix 'sk-gw-…' or the whole key. Raises NotFound."""
     public = text.removeprefix(KEY_PREFIX).split("_", 1)[0]
     secret = KeySecret.get_or_none(KeySecret.public_id == public)
     if secret is not None:
         return int(secret.key_id)
-    if (
-        text.isascii()
-        and text.isdigit()
-        and len(text) < 19
-        and Key.get_or_none(Key.id == int(text)) is not None
-    ):
+    if text.isascii() and text.isdigit() and len(text) < 19 and Key.get_or_none(Key.id == int(text)) is not None:
         return int(text)
     shown = f"{text[:14]}…" if text.startswith(KEY_PREFIX) else repr(text[:40])
     raise NotFound(f"There is no key {shown}", "See: gatewayctl keys list")
 
 
 def model_id_of(text: str) -> int:
-    """The id of the model with this public id or alias. Raises NotFound."""
-    model = CatalogModel.get_or_none(CatalogModel.public_id == text)
-    if model is not None:
-        return int(model.id)
-    alias = Alias.get_or_none(Alias.alias == text)
-    if alias is None:
+    """The model with this public id or alias. Raises NotFound."""
+    found = CatalogModel.select(CatalogModel.id).where(CatalogModel.public_id == text).scalar()
+    if found is None:
+        found = Alias.select(Alias.model).where(Alias.alias == text).scalar()
+    if found is None:
         raise NotFound(f"There is no model {text[:200]!r}", "See: gatewayctl models list")
-    return int(alias.model_id)
+    return int(found)
 
 
 def filters(
@@ -173,27 +142,19 @@ def filters(
 ) -> Filters:
     """Filters from names as a person writes them. Raises NotFound for a name that does not exist."""
     with translated_errors():
-        user_row = provider_row = None
-        if user is not None:
-            user_row = User.get_or_none(User.name == user)
-            if user_row is None:
-                raise NotFound(f"There is no user {user[:120]!r}", "See: gatewayctl users list")
-        if provider is not None:
-            provider_row = Provider.get_or_none(Provider.slug == provider)
-            if provider_row is None:
-                raise NotFound(f"There is no provider {provider[:40]!r}", "See: gatewayctl providers list")
         return Filters(
             since=since,
             until=until,
-            user_id=user_row and user_row.id,
+            user_id=None if user is None else user_id_of(user),
             key_id=None if key is None else key_id_of(key),
             model_id=None if model is None else model_id_of(model),
-            provider_id=provider_row and provider_row.id,
+            provider_id=None if provider is None else provider_id_of(provider),
             status=status,
         )
 
 
-def _where(query: Any, chosen: Filters) -> Any:
+def where(query: Any, chosen: Filters) -> Any:
+    """A query over UsageRecord, narrowed to what `chosen` selects."""
     conditions = []
     if chosen.since is not None:
         conditions.append(UsageRecord.at >= chosen.since)
@@ -210,8 +171,7 @@ def _sums() -> list[Any]:
     """One column for each field of Totals, in its order."""
     count = fn.COUNT(UsageRecord.id)
     by_status = [
-        fn.COUNT(UsageRecord.id).filter(UsageRecord.status == status)
-        for status in ("error", "refused", "client_disconnected")
+        fn.COUNT(UsageRecord.id).filter(UsageRecord.status == status) for status in ("error", "refused", "client_disconnected")
     ]
     summed = (
         UsageRecord.cached,
@@ -232,7 +192,7 @@ def _totals(values: Sequence[Any]) -> Totals:
 
 
 def _summary_query(chosen: Filters) -> Any:
-    return _where(UsageRecord.select(*_sums()), chosen).tuples()
+    return where(UsageRecord.select(*_sums()), chosen).tuples()
 
 
 def summary(chosen: Filters) -> Totals:
@@ -243,7 +203,7 @@ def summary(chosen: Filters) -> Totals:
 
 def _latency_query(chosen: Filters) -> Any:
     counted = UsageRecord.select(UsageRecord.latency_ms, fn.COUNT(UsageRecord.id))
-    good = _where(counted, chosen).where(UsageRecord.status == "ok", UsageRecord.latency_ms.is_null(False))
+    good = where(counted, chosen).where(UsageRecord.status == "ok", UsageRecord.latency_ms.is_null(False))
     return good.group_by(UsageRecord.latency_ms).order_by(UsageRecord.latency_ms).tuples()
 
 
@@ -266,7 +226,7 @@ def _percentile(counts: Sequence[tuple[int, int]], percent: int) -> int | None:
 
 def _timeline_query(chosen: Filters, step_ms: int) -> Any:
     start = (UsageRecord.at / step_ms).alias("bucket")
-    return _where(UsageRecord.select(start, *_sums()), chosen).group_by(SQL("bucket")).tuples()
+    return where(UsageRecord.select(start, *_sums()), chosen).group_by(SQL("bucket")).tuples()
 
 
 def timeline(chosen: Filters, step: str, *, until: int) -> list[Bucket]:
@@ -292,24 +252,21 @@ def timeline(chosen: Filters, step: str, *, until: int) -> list[Bucket]:
 
 
 def _by_query(dimension: str, chosen: Filters) -> Any:
+    subject = Membership.group if dimension == "group" else getattr(UsageRecord, f"{dimension}_id")
+    # `+ 0`: grouping by a bare user or key would tempt SQLite to walk that index from end to end, for its order.
+    subject = (subject + 0).alias("subject")
+    newest = (fn.MAX(UsageRecord.at), fn.MAX(UsageRecord.requested_model))
+    query = UsageRecord.select(subject, *newest, *_sums())
     if dimension == "group":
-        subject: Any = Membership.group_id
-        query = UsageRecord.select(
-            subject, fn.MAX(UsageRecord.at), fn.MAX(UsageRecord.requested_model), *_sums()
-        )
-        query = query.join(Membership, JOIN.LEFT_OUTER, on=(Membership.user_id == UsageRecord.user_id))
-    else:
-        subject = getattr(UsageRecord, f"{dimension}_id")
-        query = UsageRecord.select(
-            subject, fn.MAX(UsageRecord.at), fn.MAX(UsageRecord.requested_model), *_sums()
-        )
-    return _where(query, chosen).group_by(subject).tuples()
+        query = query.join(Membership, JOIN.LEFT_OUTER, on=(Membership.user == UsageRecord.user_id))
+    return where(query, chosen).group_by(SQL("subject")).tuples()
 
 
 def by(dimension: str, chosen: Filters) -> list[Share]:
     """The totals of each model, user, key, provider or group, the dearest first.
 
-    A user in several groups counts in each of them, so the shares of groups may add up to more than the summary.
+    A user in several groups counts in each of them, so the shares of groups may add up to more than the
+    summary.
     """
     if dimension not in DIMENSIONS:
         raise Invalid(f"Usage cannot be shown by {dimension!r}", f"One of: {', '.join(DIMENSIONS)}")
@@ -318,10 +275,10 @@ def by(dimension: str, chosen: Filters) -> list[Share]:
         names = _names(dimension, [row[0] for row in rows if row[0] is not None])
     shares = []
     for subject, last_at, requested, *sums in rows:
-        name = names.get(subject) or (requested if dimension == "model" and subject is not None else None)
-        shares.append(
-            Share(id=subject, name=name or f"(no {dimension})", totals=_totals(sums), last_at=last_at)
-        )
+        name = names.get(subject)
+        if name is None and subject is not None:  # deleted since
+            name = requested if dimension == "model" else f"({dimension} {subject}, deleted)"
+        shares.append(Share(subject, name or f"(no {dimension})", _totals(sums), last_at))
     return sorted(shares, key=lambda share: (-share.totals.cost_nanos, -share.totals.requests, share.name))
 
 
@@ -334,11 +291,10 @@ def _names(dimension: str, ids: Sequence[int]) -> dict[int, str]:
         "provider": (Provider, Provider.slug),
         "group": (Group, Group.name),
     }[dimension]
-    return {
-        row[0]: row[1]
-        for part in _parts(ids)
-        for row in table.select(table.id, column).where(table.id.in_(part)).tuples()
-    }
+    found: dict[int, str] = {}
+    for part in _parts(ids):
+        found.update(table.select(table.id, column).where(table.id.in_(part)).tuples())
+    return found
 
 
 def _key_names(ids: Sequence[int]) -> dict[int, str]:
@@ -354,91 +310,3 @@ def _parts(ids: Sequence[int], size: int = 500) -> Iterator[Sequence[int]]:
     """Slices that stay below both databases' number of parameters."""
     for start in range(0, len(ids), size):
         yield ids[start : start + size]
-
-
-def _view_query(chosen: Filters) -> Any:
-    columns = (
-        UsageRecord.id,
-        UsageRecord.request_id,
-        UsageRecord.at,
-        User.name.alias("user"),
-        UsageRecord.key_id,
-        Provider.slug.alias("provider"),
-        UsageRecord.requested_model.alias("model"),
-        UsageRecord.served_model,
-        UsageRecord.endpoint,
-        UsageRecord.stream,
-        UsageRecord.status,
-        UsageRecord.http_status,
-        UsageRecord.usage,
-        UsageRecord.cost_nanos,
-        UsageRecord.upstream_cost_nanos,
-        UsageRecord.charged_nanos,
-        UsageRecord.absorbed_nanos,
-        UsageRecord.estimated,
-        UsageRecord.cached,
-        UsageRecord.latency_ms,
-        UsageRecord.ttft_ms,
-        UsageRecord.error_code,
-    )
-    query = UsageRecord.select(*columns).join(User, JOIN.LEFT_OUTER, on=(User.id == UsageRecord.user_id))
-    query = query.switch(UsageRecord).join(
-        Provider, JOIN.LEFT_OUTER, on=(Provider.id == UsageRecord.provider_id)
-    )
-    return _where(query, chosen)
-
-
-def _view(row: dict[str, Any]) -> UsageView:
-    usage = {str(meter): int(count) for meter, count in json.loads(row.pop("usage")).items()}
-    flags = {name: bool(row.pop(name)) for name in ("stream", "estimated", "cached")}
-    return UsageView(usage=usage, **flags, **row)
-
-
-def log(chosen: Filters, *, request_id: str | None = None, limit: int = 100) -> list[UsageView]:
-    """The newest `limit` requests, the newest first."""
-    query = _view_query(chosen).order_by(UsageRecord.at.desc(), UsageRecord.id.desc()).limit(limit)
-    if request_id is not None:
-        query = query.where(UsageRecord.request_id == request_id)
-    with translated_errors():
-        return [_view(row) for row in query.dicts()]
-
-
-def show(request_id: str) -> UsageDetail:
-    """One request by its id. Raises NotFound."""
-    with translated_errors():
-        view = next(iter(log(Filters(), request_id=request_id, limit=1)), None)
-        if view is None:
-            raise NotFound(
-                f"There is no usage record of request {request_id[:200]!r}", "See: gatewayctl usage log"
-            )
-        record = UsageRecord.get_by_id(view.id)
-        charge = LedgerEntry.get_or_none(LedgerEntry.request_id == request_id, LedgerEntry.kind == "charge")
-    return UsageDetail(
-        view=view,
-        terms=json.loads(record.terms),
-        attempts=json.loads(record.attempts),
-        ledger_entry_id=charge and int(charge.id),
-    )
-
-
-def count(chosen: Filters) -> int:
-    """How many records there are: the length of an export."""
-    with translated_errors():
-        return int(_where(UsageRecord.select(fn.COUNT(UsageRecord.id)), chosen).scalar())
-
-
-def _page_query(chosen: Filters, after: tuple[int, int]) -> Any:
-    query = _view_query(chosen).where(Tuple(UsageRecord.at, UsageRecord.id) > after)
-    return query.order_by(UsageRecord.at, UsageRecord.id).limit(EXPORT_PAGE)
-
-
-def rows(chosen: Filters) -> Iterator[UsageView]:
-    """Every record, the oldest first, a page at a time: no long read transaction holds up the daemon's checkpoints."""
-    after = (-1, -1)
-    while True:
-        with translated_errors():
-            page = [_view(row) for row in _page_query(chosen, after).dicts()]
-        yield from page
-        if len(page) < EXPORT_PAGE:
-            return
-        after = (page[-1].at, page[-1].id)
