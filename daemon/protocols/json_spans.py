@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["Edit", "Span", "apply_edits", "member_edit", "top_level_span", "top_level_spans"]
+__all__ = ["Edit", "Span", "apply_edits", "known_key_span", "member_edit", "top_level_span", "top_level_spans"]
 
 Span = tuple[int, int]  # [start, end) of a value
 Edit = tuple[int, int, bytes]  # replace [start, end) by these bytes
@@ -83,6 +83,22 @@ def top_level_span(body: bytes, key: str) -> Span | None:
         return top_level_spans(body, (key,)).get(key)
     except (NotAnObject, ValueError):
         return None
+
+
+def known_key_span(body: bytes, key: str) -> Span:
+    """As top_level_span, for a key that the decoded object is known to have (unique keys); ValueError if it has not.
+
+    When the quoted key occurs once in all the bytes, that must be it: a string that contains it would escape the
+    quotes. Only a key spelled with escapes of ASCII letters would be hidden, so their presence forces the scan.
+    """
+    quoted = b'"' + key.encode() + b'"'
+    at = body.find(quoted)
+    if at > 0 and body[at - 1] != 0x5C and body.find(quoted, at + 1) < 0 and b"\\u00" not in body:
+        colon = _space(body, at + len(quoted))
+        if body[colon : colon + 1] == b":":
+            value = _space(body, colon + 1)
+            return value, _value_end(body, value)
+    return top_level_spans(body, (key,))[key]
 
 
 def member_edit(body: bytes, key: str, value: bytes, span: Span | None, start: int = 0) -> Edit:

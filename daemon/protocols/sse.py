@@ -55,6 +55,16 @@ class Framer:
         self._scanned = 0  # bytes of the buffer that hold no end of an event
         self._carriage = False  # a CR was seen: this stream takes the slower way from then on
 
+    def passes(self, chunk: bytes) -> bool:
+        """Whether `chunk` is whole events with LF ends within the limit, none being open: it need not be split at all."""
+        return (
+            not self._buffer
+            and not self._carriage
+            and chunk.endswith(b"\n\n")
+            and len(chunk) <= self._max_line
+            and b"\r" not in chunk
+        )
+
     def feed(self, chunk: bytes) -> list[Frame]:
         """The events that `chunk` completes. LineTooLong when one exceeds the limit."""
         return [parse_frame(raw) for raw in self.split(chunk)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from daemon.protocols.json_spans import Edit, apply_edits, member_edit, top_level_span, top_level_spans
+from daemon.protocols.json_spans import Edit, apply_edits, known_key_span, member_edit, top_level_span, top_level_spans
 
 __all__ = ["json_string", "rewrite_reply_model", "rewrite_request"]
 
@@ -40,10 +40,9 @@ def rewrite_request(
     if not wanted and not ask:
         return body
 
-    present = [name for name in wanted if name in data]
+    spans = {name: known_key_span(body, name) for name in wanted if name in data}
     if ask and options is not None:
-        present.append("stream_options")
-    spans = _spans(body, present)
+        spans["stream_options"] = known_key_span(body, "stream_options")
     edits: list[Edit] = [member_edit(body, name, value, spans.get(name)) for name, value in wanted.items()]
     if ask and options is not None:
         start = spans["stream_options"][0]
@@ -62,9 +61,3 @@ def rewrite_reply_model(body: bytes, name: str) -> bytes:
 
 def json_string(text: str) -> bytes:
     return json.dumps(text, ensure_ascii=False).encode()
-
-
-def _spans(body: bytes, keys: list[str]) -> dict[str, tuple[int, int]]:
-    if len(keys) == 1 and (span := top_level_span(body, keys[0])) is not None:
-        return {keys[0]: span}
-    return top_level_spans(body, keys) if keys else {}

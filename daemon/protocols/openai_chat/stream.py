@@ -29,7 +29,8 @@ class StreamReader:
     - `usage_invalid`: why the last one was not believed, else ""
     - `delivered`: something generated has passed
     - `done`: [DONE] has passed; `finish_reasons`: choice -> reason; `error`: the error object of an error event
-    - `garbage`: events that were not JSON objects; `events`: events with data
+    - `garbage`: events that were not JSON objects, among those decoded so far
+    - `events`: grows with every chunk that completes an event with data; comments alone leave it as it is
     """
 
     __slots__ = (
@@ -65,6 +66,10 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> None:
         """Watch one chunk. LineTooLong (sse) when an event exceeds the limit; what came before it is read."""
+        if self.delivered and chunk.startswith(b"data") and self._framer.passes(chunk) and not _is_telling(chunk):
+            self.events += 1
+            self._keep(chunk)
+            return
         for raw in self._framer.split(chunk):
             self._event(raw)
 
@@ -134,13 +139,17 @@ class StreamReader:
 
     def _decode_pending(self) -> None:
         pending, self._pending, self._pending_size = self._pending, [], 0
-        for raw in pending:
-            data = parse_frame(raw).data
-            obj = _decode(data)
-            if obj is not None:
-                self._collect(obj)
-            elif data.strip() != DONE:
-                self.garbage += 1
+        for chunk in pending:
+            # A kept chunk is one event of any form, or several with LF ends.
+            for raw in [chunk] if b"\r" in chunk else chunk.split(b"\n\n"):
+                data = raw[6:] if raw.startswith(b"data: ") and b"\n" not in raw else parse_frame(raw).data
+                if not data or data.strip() == DONE:
+                    continue
+                obj = _decode(data)
+                if obj is None:
+                    self.garbage += 1
+                else:
+                    self._collect(obj)
 
     def _collect(self, obj: dict[str, Any]) -> None:
         for channel, text in delta_texts(obj):
@@ -152,7 +161,7 @@ class StreamReader:
 
 def _is_telling(raw: bytes) -> bool:
     """Whether an event may say more than text. Text cannot imitate it: quotes inside JSON strings are escaped."""
-    if b'"error"' in raw or raw.startswith(b"event") or (len(raw) < 32 and DONE in raw):
+    if b'"error"' in raw or b"[DONE]\n" in raw or raw.startswith(b"event") or b"\nevent" in raw:
         return True
     return _has_value(raw, b'"usage"') or _has_value(raw, b'"finish_reason"')
 
@@ -194,6 +203,8 @@ class StreamAdapter:
     def feed(self, chunk: bytes) -> bytes:
         """The bytes that go on to the client for this chunk. LineTooLong (sse) when an event exceeds the limit."""
         if self._model is None and not self._strip_usage:
+            return chunk
+        if self._model is None and self._framer.passes(chunk) and not _has_value(chunk, b'"usage"'):
             return chunk
         return self._adapt(self._framer.split(chunk))
 
