@@ -39,7 +39,7 @@ SQLITE_PRAGMAS = {
 }
 
 
-class WaitingSqlite(SqliteDatabase):  # type: ignore[misc]
+class WaitingSqlite(SqliteDatabase):
     """SqliteDatabase whose BEGIN IMMEDIATE asks for the lock every millisecond or so, for at most `lock_wait_s`."""
 
     lock_wait_s = LOCK_WAIT_S
@@ -116,7 +116,9 @@ def open_database(url: str, *, create: bool = False) -> None:
     elif url.startswith(("postgresql://", "postgres://")):
         chosen = _postgresql(url)
     else:
-        raise Invalid(f"Unknown kind of database URL: {url.split(':', 1)[0]!r}", "Use sqlite:/// or postgresql://")
+        raise Invalid(
+            f"Unknown kind of database URL: {url.split(':', 1)[0]!r}", "Use sqlite:/// or postgresql://"
+        )
     if database.obj is not None and not database.obj.is_closed():
         database.obj.close()
     database.initialize(chosen)
@@ -129,8 +131,10 @@ def close_connection() -> None:
 
 
 def read_only_connection() -> None:
-    """Open this thread's connection such that it refuses to write."""
-    database.connect(reuse_if_open=True)
+    """Open this thread's connection, unless it is open, such that it refuses to write."""
+    if not database.is_closed():
+        return
+    database.connect()
     if is_sqlite():
         database.execute_sql("PRAGMA query_only = 1")
     else:
@@ -157,6 +161,18 @@ def transaction(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
+def read_snapshot() -> Iterator[None]:
+    """One consistent look at the database that takes no write lock."""
+    with translated_errors():
+        if is_sqlite():
+            with database.atomic("DEFERRED"):
+                yield
+        else:
+            with database.atomic("REPEATABLE READ"):
+                yield
+
+
+@contextmanager
 def translated_errors() -> Iterator[None]:
     """Turn a driver's 'locked', 'cannot connect' and 'disk full' into DatabaseUnavailable."""
     try:
@@ -167,10 +183,11 @@ def translated_errors() -> Iterator[None]:
 
 def unavailable(error: BaseException) -> DatabaseUnavailable:
     """The sentence for a failure of the database itself; the cause hides in __context__ when a rollback failed too."""
-    texts, link = [], error
+    texts: list[str] = []
+    link: BaseException | None = error
     while link is not None and len(texts) < 6:
         texts.append(str(link))
-        link = link.__cause__ or link.__context__  # type: ignore[assignment]
+        link = link.__cause__ or link.__context__
     text = " / ".join(texts)
     if "no such table" in text or "no such column" in text or "does not exist" in text:
         return DatabaseUnavailable("The database has no gateway schema", "Run: gatewayctl init")

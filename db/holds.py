@@ -25,7 +25,9 @@ _TAKE = (
     "AND (SELECT version FROM catalog_state WHERE id = 1) = ?"
 )
 _GIVE_BACK = "UPDATE users SET held_nanos = held_nanos - ? WHERE id = ?"
-_NEW_WINDOW = "UPDATE keys SET budget_window_at = ?, budget_spent_nanos = 0 WHERE id = ? AND budget_window_at < ?"
+_NEW_WINDOW = (
+    "UPDATE keys SET budget_window_at = ?, budget_spent_nanos = 0 WHERE id = ? AND budget_window_at < ?"
+)
 _TAKE_BUDGET = (
     "UPDATE keys SET budget_held_nanos = budget_held_nanos + ? "
     "WHERE id = ? AND budget_spent_nanos + budget_held_nanos + ? <= budget_nanos"
@@ -157,7 +159,12 @@ def _why_not(request: HoldRequest) -> Placed:
         (request.user_id,),
     ).fetchone()
     [version] = database.execute_sql("SELECT version FROM catalog_state WHERE id = 1").fetchone()
-    if user is None or user[0] != request.user_version or user[1] != "active" or version != request.catalog_version:
+    if (
+        user is None
+        or user[0] != request.user_version
+        or user[1] != "active"
+        or version != request.catalog_version
+    ):
         return Placed(Placement.STALE)
     _, _, balance, held, credit = user
     return Placed(Placement.INSUFFICIENT_BALANCE, balance, held, balance + credit - held)
@@ -236,7 +243,8 @@ def _close(request_id: str, state: HoldState) -> tuple[int, int, int, int] | Non
 
 def _affordable(user_id: int, cost: int, amount: int) -> int:
     balance, held, credit = database.execute_sql(
-        sql("SELECT balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE id = ?" + for_update()), (user_id,)
+        sql("SELECT balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE id = ?" + for_update()),
+        (user_id,),
     ).fetchone()
     return int(min(cost, amount + max(0, balance + credit - held)))
 
@@ -283,7 +291,9 @@ def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recove
         Hold.request_id, Hold.user_id, Hold.key_id, Hold.model_id, Hold.provider_id, Hold.input_estimate,
         Hold.delivered, Hold.stream, Hold.placed_at, Hold.requested_model, Hold.endpoint, Hold.terms,
     )  # fmt: skip
-    query = Hold.select(*columns).where((Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value))
+    query = Hold.select(*columns).where(
+        (Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value)
+    )
     charged: list[str] = []
     expired: list[str] = []
     for found in query.order_by(Hold.user_id, Hold.request_id).limit(limit).tuples():
@@ -307,7 +317,20 @@ def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recove
 
 
 def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int]:
-    request_id, user_id, key_id, model_id, provider_id, _, delivered, stream, placed_at, model, endpoint, terms = found
+    (
+        request_id,
+        user_id,
+        key_id,
+        model_id,
+        provider_id,
+        _,
+        delivered,
+        stream,
+        placed_at,
+        model,
+        endpoint,
+        terms,
+    ) = found
     row = UsageRow(
         request_id=request_id,
         at=placed_at,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from peewee import fn
 
 from db import audit, clock
-from db.engine import for_update, sql, transaction
+from db.engine import for_update, read_snapshot, sql, transaction
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.models import Hold, LedgerEntry, Process, User, database
 from db.money import MAX_NANOS, format_usd
@@ -42,7 +42,11 @@ class EntryView:
 
 def _locked_user(name: str) -> tuple[int, int, int, int]:
     row = database.execute_sql(
-        sql("SELECT id, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE name = ?" + for_update()), (name,)
+        sql(
+            "SELECT id, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE name = ?"
+            + for_update()
+        ),
+        (name,),
     ).fetchone()
     if row is None:
         raise NotFound(f"There is no user {name!r}", "See: gatewayctl users list")
@@ -87,7 +91,9 @@ def _post(
 def top_up(user: str, amount_nanos: int, *, ref: str | None = None, note: str | None = None) -> Posted:
     """Credit a user. The same `ref` again changes nothing and says so; with another amount it is a Conflict."""
     if amount_nanos <= 0:
-        raise Invalid("A top-up must be more than 0", "To take money away: gatewayctl balances adjust USER -AMOUNT")
+        raise Invalid(
+            "A top-up must be more than 0", "To take money away: gatewayctl balances adjust USER -AMOUNT"
+        )
     if ref == "":
         raise Invalid("The reference is empty", "Leave --ref away, or give the payment's own id")
     user_id, balance, _, _ = _locked_user(user)
@@ -111,7 +117,8 @@ def adjust(user: str, amount_nanos: int, *, reason: str, ref: str | None = None)
     user_id, balance, held, credit = _locked_user(user)
     if amount_nanos < 0 and balance + amount_nanos + credit - held < 0:
         raise Refused(
-            f"{user} has {format_usd(balance + credit - held)} USD available", "Take less, or raise the credit limit"
+            f"{user} has {format_usd(balance + credit - held)} USD available",
+            "Take less, or raise the credit limit",
         )
     return _post(user_id, user, "adjustment", amount_nanos, balance, ref, reason)
 
@@ -216,9 +223,13 @@ _CHECKS = (
 )
 
 
-@transaction
 def verify(*, live_processes: frozenset[int] | None = None) -> Verification:
     """Check every invariant in one consistent look. Holds of `live_processes` (default: not ended) are not stale."""
+    with read_snapshot():
+        return _verify(live_processes)
+
+
+def _verify(live_processes: frozenset[int] | None) -> Verification:
     drift = [
         sentence.format(*row)
         for sentence, statement in _CHECKS

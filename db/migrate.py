@@ -52,18 +52,22 @@ def require_current() -> None:
     found = status()
     if found.unknown:
         raise SchemaMismatch(
-            f"The database was written by a newer gatewayctl (it has {found.unknown[-1]})", "Upgrade gatewayctl"
+            f"The database was written by a newer gatewayctl (it has {found.unknown[-1]})",
+            "Upgrade gatewayctl",
         )
     if found.pending:
         raise SchemaMismatch(
-            f"The database's schema is behind by {len(found.pending)} migration(s)", "Run: gatewayctl db migrate"
+            f"The database's schema is behind by {len(found.pending)} migration(s)",
+            "Run: gatewayctl db migrate",
         )
 
 
 def _backup_before_change() -> Path | None:
     if not is_sqlite():
         return None
-    [(_, _, file)] = [row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"]
+    [(_, _, file)] = [
+        row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"
+    ]
     target = Path(f"{file}.before-migration")
     target.unlink(missing_ok=True)
     database.execute_sql("VACUUM INTO ?", (str(target),))

@@ -33,12 +33,19 @@ class LedgerEntry(Table):
 
 LedgerEntry.add_index(
     LedgerEntry.index(
-        LedgerEntry.request_id, unique=True, where=SQL("kind = 'charge'"), name="ledger_one_charge_per_request"
+        LedgerEntry.request_id,
+        unique=True,
+        where=SQL("kind = 'charge'"),
+        name="ledger_one_charge_per_request",
     )
 )
 LedgerEntry.add_index(
     LedgerEntry.index(
-        LedgerEntry.user, LedgerEntry.ref, unique=True, where=SQL("ref IS NOT NULL"), name="ledger_one_entry_per_ref"
+        LedgerEntry.user,
+        LedgerEntry.ref,
+        unique=True,
+        where=SQL("ref IS NOT NULL"),
+        name="ledger_one_entry_per_ref",
     )
 )
 
@@ -53,8 +60,12 @@ class Hold(Table):
     request_id = TextField(primary_key=True)
     user = ForeignKeyField(User, column_name="user_id", index=False)
     key = ForeignKeyField(Key, column_name="key_id", index=False)
-    model = ForeignKeyField(CatalogModel, column_name="model_id", null=True, index=False, on_delete="SET NULL")
-    provider = ForeignKeyField(Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL")
+    model = ForeignKeyField(
+        CatalogModel, column_name="model_id", null=True, index=False, on_delete="SET NULL"
+    )
+    provider = ForeignKeyField(
+        Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL"
+    )
     state = one_of("state", HOLD_STATES, default="open")
     amount_nanos = amount("amount_nanos")
     budgeted = flag("budgeted", default=0)

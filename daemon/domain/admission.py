@@ -1,0 +1,159 @@
+"""Decide whether a request may be sent, by what the catalogue and the request say. Pure; the balance is asked elsewhere.
+
+Refusals come as ApiError, in the order of the pipeline: model and access (404), kind of endpoint (400), price (400), what the
+model supports (400), context window (400), provider paused (429) or without a credential (503).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
+from daemon.domain.errors import ApiError
+from db.identity import Identity
+from db.snapshot import StoredDeployment, StoredModel
+
+# A request is refused for its length only when it is clearly over: text that long never has so few tokens.
+CLEARLY_BYTES_PER_TOKEN = 16
+OUTPUT_ROOM = 1
+
+# What a request may use → the feature a model must list. Absent here: never checked.
+FEATURES = {
+    "tools": ("tools",),
+    "json_mode": ("json_mode", "structured_outputs"),
+    "structured_outputs": ("structured_outputs",),
+}
+FEATURE_PARAMS = {"tools": "tools", "json_mode": "response_format", "structured_outputs": "response_format"}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What admission needs to know of a request."""
+
+    model: str
+    endpoint: str
+    model_types: frozenset[str]
+    stream: bool
+    body_bytes: int
+    input_bound: int
+    output_limit: int | None
+    output_extra: int
+    n: int
+    media_parts: int
+    features: frozenset[str]
+    unbounded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """Who may serve it, and the bounds by which it is held."""
+
+    model: StoredModel
+    candidates: tuple[tuple[Provider, StoredDeployment], ...]
+    input_bound: int
+    output_bound: int
+
+
+def find_model(catalog: Catalog, identity: Identity, name: str, provider: Provider | None) -> tuple[StoredModel, int | None]:
+    """The model that `name` means for this caller, and the provider it names if it names one.
+
+    Unified routes: unknown, disabled and not granted are the same 404. On a provider's own routes an id that is not in
+    the catalogue is 400 unknown_model_pricing.
+    """
+    found = catalog.resolve(name) if provider is None else catalog.for_provider(provider, name)
+    if found is None and provider is not None:
+        raise ApiError.of("unknown_model_pricing", model=name, param="model")
+    if found is None or not may_use(found.model, identity):
+        raise ApiError.of("model_not_found", model=name, param="model")
+    return found.model, found.provider_id
+
+
+def admit(catalog: Catalog, identity: Identity, wish: Wish, provider: Provider | None, default_output: int) -> Admitted:
+    """Everything that can be decided without the balance; ApiError when refused."""
+    model, provider_id = find_model(catalog, identity, wish.model, provider)
+    if model.type not in wish.model_types:
+        raise ApiError.of("unsupported_endpoint", model=wish.model, endpoint=wish.endpoint, param="model")
+    if not is_priced(model):
+        raise ApiError.of("unknown_model_pricing", model=wish.model, param="model")
+    check_features(model, wish, strict=provider is None)
+    input_bound, output_bound = bounds(model, wish, default_output)
+    return Admitted(model, candidates(catalog, model, provider_id), input_bound, output_bound)
+
+
+def check_features(model: StoredModel, wish: Wish, *, strict: bool) -> None:
+    """Refuse what the model is known not to do, and what nobody can say the cost of."""
+    if wish.unbounded:
+        raise ApiError.of(
+            "unsupported_parameter",
+            model=wish.model,
+            param=wish.unbounded[0],
+            message=f"'{wish.unbounded[0]}' is refused: its cost is not bounded by the request and model "
+            f"'{wish.model}' has no price for it.",
+        )
+    if not strict or model.type != "chat":
+        return
+    if wish.stream and "streaming" not in model.features:
+        raise ApiError.of("unsupported_parameter", model=wish.model, param="stream")
+    for used in wish.features & FEATURES.keys():
+        if model.features.isdisjoint(FEATURES[used]):
+            raise ApiError.of("unsupported_parameter", model=wish.model, param=FEATURE_PARAMS[used])
+
+
+def bounds(model: StoredModel, wish: Wish, default_output: int) -> tuple[int, int]:
+    """(input bound, output bound per choice) in tokens: what a hold must cover. 400 when the window is clearly exceeded."""
+    limit, window = wish.output_limit, model.context_length
+    if limit is not None and model.max_output is not None and limit > model.max_output:
+        raise ApiError.of(
+            "invalid_value",
+            param="max_tokens",
+            reason=f"the model's output is at most {model.max_output} tokens, {limit} were asked for",
+        )
+    if window is not None and not wish.media_parts:
+        least = wish.body_bytes // CLEARLY_BYTES_PER_TOKEN
+        if least + (limit or OUTPUT_ROOM) > window:
+            raise ApiError.of("context_length_exceeded", limit=window, requested=least + (limit or 0), param="messages")
+    output = limit if limit is not None else min(model.max_output or default_output, default_output)
+    if window is not None:
+        output = min(output, window)
+    return _input_bound(model, wish), output + wish.output_extra
+
+
+def _input_bound(model: StoredModel, wish: Wish) -> int:
+    text = wish.input_bound
+    if wish.media_parts:
+        if model.media_tokens is not None:
+            return text + wish.media_parts * model.media_tokens
+        if model.context_length is None:
+            raise ApiError.of(
+                "unsupported_parameter",
+                model=wish.model,
+                param="messages",
+                message=f"Images, audio and files are refused: model '{wish.model}' has neither a context length nor "
+                "a bound of tokens for such a part, so their cost is not known.",
+            )
+        return model.context_length
+    return text if model.context_length is None else min(text, model.context_length)
+
+
+def candidates(
+    catalog: Catalog, model: StoredModel, provider_id: int | None
+) -> tuple[tuple[Provider, StoredDeployment], ...]:
+    """Deployments in order of priority, then weight: those whose provider is not paused and has a credential."""
+    offered = [d for d in model.deployments if provider_id is None or d.provider_id == provider_id]
+    if not offered:
+        raise ApiError.of("model_unavailable", model=model.public_id)
+    usable, paused, bare = [], None, None
+    for deployment in sorted(offered, key=lambda d: (d.priority, -d.weight, d.id)):
+        provider = catalog.providers[deployment.provider_id]
+        if provider.stored.paused:
+            paused = provider
+        elif not provider.usable:
+            bare = provider
+        else:
+            usable.append((provider, deployment))
+    if usable:
+        return tuple(usable)
+    if paused is not None:
+        raise ApiError.of("provider_paused", provider=paused.stored.slug)
+    assert bare is not None
+    raise ApiError.of("no_active_api_keys", provider=bare.stored.slug)

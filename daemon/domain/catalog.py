@@ -1,0 +1,156 @@
+"""The catalogue in memory: names → models, who may use which, and at which terms. Pure, over what the database said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from daemon.domain.pricing import PPM, Rate, Terms
+from db.identity import Identity
+from db.snapshot import StoredCatalog, StoredDeployment, StoredModel, StoredProvider
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A usable secret at a provider."""
+
+    id: int
+    name: str
+    weight: int
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A provider with its usable credentials, the heavier ones repeated by weight in `rotation`."""
+
+    stored: StoredProvider
+    credentials: tuple[Credential, ...]
+    rotation: tuple[Credential, ...]
+
+    @property
+    def usable(self) -> bool:
+        return self.stored.no_auth or self.stored.protocol == "demo" or bool(self.credentials)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The model a name means; `provider_id` when the name also chose the provider (`Provider#Model`)."""
+
+    model: StoredModel
+    provider_id: int | None = None
+
+
+def make_provider(stored: StoredProvider, credentials: tuple[Credential, ...]) -> Provider:
+    """Bind a provider and its decrypted credentials."""
+    rotation = tuple(one for one in credentials for _ in range(min(one.weight, 100)))
+    return Provider(stored, credentials, rotation)
+
+
+class Catalog:
+    """Immutable but for its cache of terms. Swapped whole when the database's version changes."""
+
+    def __init__(self, stored: StoredCatalog, providers: dict[int, Provider]) -> None:
+        self.version = stored.version
+        self.models = stored.models
+        self.group_names = stored.group_names
+        self.providers = providers
+        self.provider_by_slug = {provider.stored.slug: provider for provider in providers.values()}
+        self._group_multipliers = stored.group_multipliers
+        self._by_id = {model.public_id: model for model in stored.models}
+        self._by_alias = {alias: model for model in stored.models for alias in model.aliases}
+        self._by_provider: dict[tuple[str, str], Resolution] = {}
+        for model in stored.models:
+            for deployment in model.deployments:
+                self._name_by_provider(model, deployment)
+        self.provider_names = {name.lower() for p in providers.values() for name in (p.stored.slug, p.stored.name)}
+        self._terms: dict[tuple[int, int, int], tuple[Terms, str]] = {}
+
+    def _name_by_provider(self, model: StoredModel, deployment: StoredDeployment) -> None:
+        provider = self.providers[deployment.provider_id].stored
+        found = Resolution(model, provider.id)
+        for prefix in (provider.slug.lower(), provider.name.lower()):
+            for name in (model.public_id.lower(), deployment.upstream_name.lower()):
+                self._by_provider.setdefault((prefix, name), found)
+
+    def resolve(self, name: str) -> Resolution | None:
+        """Exact id, then alias, then `Provider#Model` in any case. Says nothing about who may use it."""
+        model = self._by_id.get(name) or self._by_alias.get(name)
+        if model is not None:
+            return Resolution(model)
+        provider, separator, rest = name.partition("#")
+        if not separator or not provider or not rest:
+            return None
+        return self._by_provider.get((provider.lower(), rest.lower()))
+
+    def for_provider(self, provider: Provider, name: str) -> Resolution | None:
+        """What a name means on a provider-prefixed route: an upstream name, or any name that the provider serves."""
+        found = self._by_provider.get((provider.stored.slug.lower(), name.lower()))
+        if found is not None:
+            return found
+        other = self.resolve(name)
+        if other is None or all(d.provider_id != provider.stored.id for d in other.model.deployments):
+            return None
+        return Resolution(other.model, provider.stored.id)
+
+    def terms(self, model: StoredModel, identity: Identity) -> tuple[Terms, str]:
+        """The rates for this user, and their JSON text."""
+        key = (model.id, identity.user_id, identity.user_version)
+        found = self._terms.get(key)
+        if found is None:
+            if len(self._terms) >= 20_000:
+                self._terms.clear()
+            terms = Terms({meter: self._rate(model, identity, meter, price) for meter, price in model.prices.items()})
+            found = self._terms[key] = (terms, terms.to_json())
+        return found
+
+    def _rate(self, model: StoredModel, identity: Identity, meter: str, price: int) -> Rate:
+        return Rate(
+            price,
+            _multiplier(identity.multipliers, meter),
+            self._group_multiplier(model, identity, meter),
+            _multiplier(model.multipliers, meter),
+        )
+
+    def _group_multiplier(self, model: StoredModel, identity: Identity, meter: str) -> int:
+        """The lowest among the user's groups that grant the model."""
+        granting = model.groups & identity.groups
+        return min((_multiplier(self._group_multipliers.get(group, {}), meter) for group in granting), default=PPM)
+
+    def list_terms(self, model: StoredModel) -> Terms:
+        """The public rates: list price x model multiplier."""
+        return Terms(
+            {meter: Rate(price, PPM, PPM, _multiplier(model.multipliers, meter)) for meter, price in model.prices.items()}
+        )
+
+
+def _multiplier(multipliers: dict[str, int], meter: str) -> int:
+    """Of one meter, else of all ('*'), else 1."""
+    own = multipliers.get(meter)
+    return own if own is not None else multipliers.get("*", PPM)
+
+
+def may_use(model: StoredModel, identity: Identity) -> bool:
+    """Enabled, granted to one of the owner's groups, and on the key's allow-list if it has one."""
+    return (
+        model.enabled
+        and not model.groups.isdisjoint(identity.groups)
+        and (identity.models is None or model.public_id in identity.models)
+    )
+
+
+REQUIRED_METERS: dict[str, tuple[str, ...]] = {
+    "chat": ("input", "output"),
+    "embedding": ("input",),
+    "rerank": ("input",),
+    "moderation": ("input",),
+    "image": (),
+    "audio": (),
+}
+
+
+def is_priced(model: StoredModel) -> bool:
+    """Whether every meter that this kind of model must have is priced; 'request' alone also prices a model."""
+    prices = model.prices
+    if not prices:
+        return False
+    return "request" in prices or all(meter in prices for meter in REQUIRED_METERS[model.type])

@@ -1,0 +1,106 @@
+"""What handlers and the relay work with: the concrete parts of one worker, made by daemon.app."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from daemon.domain.catalog import Provider
+from daemon.metrics import Metrics
+from daemon.snapshot import Snapshot
+from daemon.store import Store
+from daemon.tasks import Tasks
+from daemon.upstream.base import Upstream
+from db import clock
+from db.settings import Settings
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def _base32(number: int, digits: int) -> str:
+    return "".join(_ID_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(digits)))
+
+
+@dataclass(slots=True)
+class Gateway:
+    """One worker's parts and state. `draining` is set when it must take no new work."""
+
+    settings: Settings
+    store: Store
+    snapshot: Snapshot
+    tasks: Tasks
+    metrics: Metrics
+    process_id: int
+    make_upstream: Callable[[Provider], Upstream]
+    counting: ThreadPoolExecutor
+    started_at: int = field(default_factory=clock.now_ms)
+    draining: bool = False
+    drains: int = 0  # streams that are read on after their client left
+    _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
+    _turns: dict[int, int] = field(default_factory=dict)
+
+    def new_request_id(self) -> str:
+        """Unique, and in order of time, so that rows written together lie together."""
+        return f"req_{_base32(clock.now_ms(), 9)}{_base32(secrets.randbits(65), 13)}"
+
+    def new_suffix(self) -> str:
+        """What makes a client's own request id unique when it was used before."""
+        return _base32(secrets.randbits(40), 8)
+
+    def upstream(self, provider: Provider) -> Upstream:
+        """The client of a provider; made anew when the provider's own settings changed, the old one closed later."""
+        stored = provider.stored
+        shape = (stored.base_url, stored.protocol, stored.connect_timeout_ms, stored.max_connections)
+        found = self._upstreams.get(stored.id)
+        if found is not None and found[0] == shape:
+            return found[1]
+        upstream = self.make_upstream(provider)
+        self._upstreams[stored.id] = (shape, upstream)
+        if found is not None:
+            self.tasks.spawn(_close_later(found[1], stored.total_timeout_ms / 1000), name=f"close upstream {stored.slug}")
+        return upstream
+
+    def next_turn(self, provider_id: int) -> int:
+        """A number that rises with every request to a provider: the turn of its credentials."""
+        turn = self._turns[provider_id] = self._turns.get(provider_id, -1) + 1
+        return turn
+
+    async def prompt_bound(self, body: dict[str, Any]) -> int:
+        """Prompt tokens of a chat request by a real tokeniser, with room for other vocabularies. Off the event loop."""
+        counted = await asyncio.get_running_loop().run_in_executor(self.counting, _count_prompt, body)
+        return counted + counted // 4 + 64
+
+    async def estimate_prompt(self, body: dict[str, Any]) -> int:
+        """Prompt tokens as counted, for usage that the upstream did not report."""
+        return await asyncio.get_running_loop().run_in_executor(self.counting, _count_prompt, body)
+
+    async def estimate_text(self, text: str) -> int:
+        """Tokens of a text as counted."""
+        return await asyncio.get_running_loop().run_in_executor(self.counting, _count_text, text)
+
+    async def close_upstreams(self) -> None:
+        """Close every provider's connections."""
+        for _, upstream in self._upstreams.values():
+            await upstream.aclose()
+        self._upstreams.clear()
+
+
+def _count_prompt(body: dict[str, Any]) -> int:
+    from daemon.domain.estimate import count_prompt  # loads a vocabulary: only when it is needed
+
+    return count_prompt(body)
+
+
+def _count_text(text: str) -> int:
+    from daemon.domain.estimate import count_tokens
+
+    return count_tokens(text)
+
+
+async def _close_later(upstream: Upstream, delay_s: float) -> None:
+    await asyncio.sleep(min(delay_s, 60))
+    await upstream.aclose()

@@ -1,0 +1,192 @@
+"""Admit a call: cheap refusals by what is known, then the hold, whose transaction is the only authoritative check.
+
+Knowledge that turns out to be old is loaded again and the decision is made again, so a change by an admin counts from the
+very next request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+from daemon.domain.access import check_identity
+from daemon.domain import admission as rules
+from daemon.domain.errors import ApiError
+from daemon.domain.pricing import affordable_output, ceiling
+from daemon.domain.usage import MAX_COUNT
+from daemon.gateway import Gateway
+from daemon.relay.call import Call, Candidate, Denied, Plan
+from db import clock, holds
+from db.holds import HoldRequest, Placed, Placement
+from db.identity import Identity
+from db.money import format_usd
+from db.snapshot import StoredModel
+
+MOST_TRIES = 5
+BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A placed hold: the call with the identity and request id it was placed by, and the plan."""
+
+    call: Call
+    plan: Plan
+
+
+async def admit(gateway: Gateway, call: Call) -> Held:
+    """Refuse (Denied), or place the hold. Returns with the hold durable."""
+    for _ in range(MOST_TRIES):
+        try:
+            plan = decide(gateway, call)
+        except ApiError as error:
+            call, fresh = await _fresh(gateway, call)
+            if not fresh:
+                continue  # what refused it was old: decide again
+            raise Denied(error, _model_of(gateway, call)) from error
+        outcome, plan = await _place(gateway, call, plan)
+        if outcome.outcome is Placement.PLACED:
+            return Held(call, plan)
+        if outcome.outcome is Placement.DUPLICATE:
+            call = replace(call, request_id=f"{call.request_id}.{gateway.new_suffix()}")
+        elif outcome.outcome is Placement.STALE:
+            call, _ = await _fresh(gateway, call)
+        else:
+            raise Denied(_short_of_funds(call, plan, outcome), plan.model)
+    raise Denied(ApiError.of("overloaded"))
+
+
+def decide(gateway: Gateway, call: Call) -> Plan:
+    """Everything but the balance, by the catalogue in memory."""
+    check_identity(call.identity, clock.now_ms())
+    catalog, ask = gateway.snapshot.catalog, call.ask
+    provider = None
+    if call.provider is not None:
+        provider = catalog.provider_by_slug.get(call.provider)
+        if provider is None:
+            raise ApiError.of("unknown_provider", method="POST", path=call.endpoint, provider=call.provider)
+    wish = rules.Wish(
+        model=ask.model,
+        endpoint=call.endpoint,
+        model_types=call.model_types,
+        stream=ask.stream,
+        body_bytes=len(call.body),
+        input_bound=ask.input_bound,
+        output_limit=ask.output_limit,
+        output_extra=ask.output_extra,
+        n=ask.n,
+        media_parts=ask.media_parts,
+        features=ask.features,
+        unbounded=ask.unbounded,
+    )
+    found = rules.admit(catalog, call.identity, wish, provider, gateway.settings.default_max_output)
+    terms, terms_json = catalog.terms(found.model, call.identity)
+    output_bound = found.output_bound if ask.has_output else 0
+    return Plan(
+        model=found.model,
+        terms=terms,
+        terms_json=terms_json,
+        candidates=tuple(Candidate(provider, deployment) for provider, deployment in found.candidates),
+        amount_nanos=ceiling(terms, found.input_bound, output_bound, ask.n, ask.extra, ask.not_used),
+        lowered_output=None,
+        input_estimate=max(1, min(found.input_bound, len(call.body) // BYTES_PER_TOKEN)),
+    )
+
+
+async def _place(gateway: Gateway, call: Call, plan: Plan) -> tuple[Placed, Plan]:
+    """Ask for the hold; when the funds are short, once more with a closer bound or a lower output limit."""
+    outcome = await _ask(gateway, call, plan)
+    if outcome.outcome not in (Placement.INSUFFICIENT_BALANCE, Placement.KEY_BUDGET_EXCEEDED):
+        return outcome, plan
+    closer = await _closer(gateway, call, plan, _left(outcome))
+    return (outcome, plan) if closer is None else (await _ask(gateway, call, closer), closer)
+
+
+async def _ask(gateway: Gateway, call: Call, plan: Plan) -> Placed:
+    identity = call.identity
+    period = identity.budget_period
+    window = None
+    if identity.budget_nanos is not None:
+        window = clock.window_start(call.at, period) if period else 0
+    request = HoldRequest(
+        request_id=call.request_id,
+        user_id=identity.user_id,
+        user_version=identity.user_version,
+        key_id=identity.key_id,
+        catalog_version=gateway.snapshot.catalog.version,
+        model_id=plan.model.id,
+        provider_id=plan.candidates[0].provider.stored.id,
+        amount_nanos=plan.amount_nanos,
+        input_estimate=plan.input_estimate,
+        stream=call.ask.stream,
+        requested_model=call.ask.model,
+        endpoint=call.endpoint,
+        terms=plan.terms_json,
+        process_id=gateway.process_id,
+        budget_window_at=window,
+    )
+    return await gateway.store.write(
+        partial(holds.place, request), order=identity.user_id, repeat=partial(holds.place, request, again=True)
+    )
+
+
+def _left(outcome: Placed) -> int:
+    return outcome.available_nanos if outcome.outcome is Placement.INSUFFICIENT_BALANCE else outcome.budget_left_nanos
+
+
+async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan | None:
+    """The funds are short of the cheap bound: count the prompt, then lower the output limit if the client set none."""
+    ask = call.ask
+    if left <= 0 or call.dialect != "openai_chat":
+        return None
+    wish_input = min(ask.input_bound, plan.model.context_length or MAX_COUNT)
+    input_bound = wish_input
+    if not ask.media_parts:
+        input_bound = min(wish_input, await gateway.prompt_bound(call.data))
+    limit = ask.output_limit
+    output = limit if limit is not None else _default_output(gateway, plan.model)
+    amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.extra, ask.not_used)
+    if amount <= left:
+        return replace(plan, amount_nanos=amount)
+    if limit is not None or call.verbatim or ask.media_parts:
+        return None
+    affordable = affordable_output(plan.terms, input_bound, ask.n, left, ask.extra, ask.not_used) - ask.output_extra
+    if affordable < 1:
+        return None
+    lowered = min(affordable, output)
+    amount = ceiling(plan.terms, input_bound, lowered + ask.output_extra, ask.n, ask.extra, ask.not_used)
+    return replace(plan, amount_nanos=amount, lowered_output=lowered)
+
+
+def _default_output(gateway: Gateway, model: StoredModel) -> int:
+    default = gateway.settings.default_max_output
+    return min(model.max_output or default, default, model.context_length or default)
+
+
+async def _fresh(gateway: Gateway, call: Call) -> tuple[Call, bool]:
+    """The call with the newest identity; False when that or the catalogue had changed."""
+    changed = await gateway.snapshot.refresh()
+    identity = await gateway.snapshot.look_up(call.public_id)
+    if identity is None or identity.digest != call.identity.digest:
+        raise Denied(ApiError.of("invalid_api_key"))
+    if identity.user_version != call.identity.user_version:
+        changed = True
+    return replace(call, identity=identity), not changed
+
+
+def _model_of(gateway: Gateway, call: Call) -> StoredModel | None:
+    found = gateway.snapshot.catalog.resolve(call.ask.model)
+    return found.model if found else None
+
+
+def _short_of_funds(call: Call, plan: Plan, outcome: Placed) -> ApiError:
+    identity: Identity = call.identity
+    if outcome.outcome is Placement.KEY_BUDGET_EXCEEDED:
+        code, scope, left, held = "key_budget_exceeded", "this API key", outcome.budget_left_nanos, outcome.budget_held_nanos
+    else:
+        code, scope = "insufficient_balance", f"user {identity.user}"
+        left, held = outcome.available_nanos, outcome.held_nanos
+    wait = 1 if held > 0 and left + held >= plan.amount_nanos else None  # other requests of theirs will give some back
+    return ApiError.of(
+        code, scope=scope, balance=format_usd(left), needed=format_usd(plan.amount_nanos), retry_after_s=wait
+    )

@@ -1,0 +1,126 @@
+"""What came in (Call) and what was decided for it (Plan), as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from daemon.domain.catalog import Provider
+from daemon.domain.errors import ApiError
+from daemon.domain.pricing import Terms
+from daemon.domain.usage import Usage
+from db.identity import Identity
+from db.snapshot import StoredDeployment, StoredModel
+
+
+class Reader(Protocol):
+    """Watches the bytes of a stream pass."""
+
+    usage: Usage | None
+    usage_invalid: str
+    delivered: bool
+    done: bool
+    error: dict[str, Any] | None
+    finish_reasons: dict[int, str]
+
+    def feed(self, chunk: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def estimate_text(self) -> str: ...
+    @property
+    def delivered_chars(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What bounds the cost of a request, whatever its dialect.
+
+    `output_limit` is per choice, None when the body names none. `extra` counts meters that the body itself fixes
+    (images, characters). `features` are what the model must support. `unbounded` are fields whose cost nothing bounds.
+    """
+
+    model: str
+    stream: bool
+    input_bound: int
+    output_limit: int | None
+    output_extra: int
+    n: int
+    media_parts: int
+    features: frozenset[str]
+    unbounded: tuple[str, ...]
+    extra: dict[str, int] = field(default_factory=dict)
+    not_used: frozenset[str] = frozenset()
+    include_usage: bool | None = None
+    has_output: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated request. `provider` is set on provider-prefixed routes, which are relayed verbatim."""
+
+    request_id: str
+    at: int
+    started: float
+    identity: Identity
+    public_id: str
+    endpoint: str
+    upstream_path: str
+    query: bytes
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    data: dict[str, Any]
+    ask: Ask
+    model_types: frozenset[str]
+    dialect: str
+    provider: str | None = None
+
+    @property
+    def verbatim(self) -> bool:
+        return self.provider is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A provider and the name by which it knows the model."""
+
+    provider: Provider
+    deployment: StoredDeployment
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An admitted call: its model and terms, who may serve it, and the amount that is held."""
+
+    model: StoredModel
+    terms: Terms
+    terms_json: str
+    candidates: tuple[Candidate, ...]
+    amount_nanos: int
+    lowered_output: int | None  # the output limit that the balance affords, when it was lowered
+    input_estimate: int
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at a provider, for the usage record."""
+
+    provider: str
+    credential: str | None
+    status: int | None = None
+    error: str | None = None
+    ms: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        return {"provider": self.provider, "credential": self.credential, "status": self.status, "error": self.error, "ms": self.ms}
+
+
+class ClientGone(Exception):
+    """The client left, or read too slowly."""
+
+
+class Denied(Exception):
+    """A call that ended before any money was held: the error for the client, and what is known for the usage record."""
+
+    def __init__(self, error: ApiError, model: StoredModel | None = None) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.model = model

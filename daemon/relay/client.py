@@ -1,0 +1,64 @@
+"""The client's side of one exchange: the reply's head once, then chunks, each with a deadline for slow readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from daemon.relay.call import ClientGone
+
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+SLOW_CLIENT_S = 30.0
+
+
+class Client:
+    """Writes a reply through ASGI. `gone` is set when the client left: then writing does nothing."""
+
+    def __init__(self, send: Send, common_headers: Headers) -> None:
+        self._send = send
+        self._common = common_headers
+        self.started = False
+        self.finished = False
+        self.gone = False
+
+    async def whole(self, status: int, headers: Headers, body: bytes) -> None:
+        """Head and body at once."""
+        if self.gone or self.started:
+            return
+        self.started = self.finished = True
+        head = [*self._common, *headers, (b"content-length", b"%d" % len(body))]
+        await self._guarded({"type": "http.response.start", "status": status, "headers": head})
+        await self._guarded({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def start(self, status: int, headers: Headers) -> None:
+        """The head of a streamed reply."""
+        if self.gone:
+            return
+        self.started = True
+        await self._guarded({"type": "http.response.start", "status": status, "headers": [*self._common, *headers]})
+
+    async def write(self, chunk: bytes) -> None:
+        """A part of a streamed reply."""
+        if chunk and not self.gone:
+            await self._guarded({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    async def finish(self, chunk: bytes = b"") -> None:
+        """The last part of a streamed reply."""
+        if self.gone or self.finished:
+            return
+        self.finished = True
+        await self._guarded({"type": "http.response.body", "body": chunk, "more_body": False})
+
+    async def _guarded(self, message: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(SLOW_CLIENT_S):
+                await self._send(message)
+        except TimeoutError:
+            self.gone = True
+            raise ClientGone("the client reads too slowly") from None
+        except (ConnectionError, OSError) as error:
+            self.gone = True
+            raise ClientGone("the client left") from error
