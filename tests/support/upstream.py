@@ -88,8 +88,7 @@ class Reply:
 
     def __iter__(self) -> Iterator[Step]:
         names = {name.lower() for name, _ in self.headers}
-        framing = [] if "transfer-encoding" in names or "content-length" in names else [
-            ("Content-Length", str(len(self.body)))]
+        framing = [] if "transfer-encoding" in names or "content-length" in names else [("Content-Length", str(len(self.body)))]
         yield head(self.status, [*self.headers, *framing]) + self.body
 
 
@@ -116,14 +115,21 @@ def json_reply(value: Any, status: int = 200, headers: Sequence[tuple[str, str]]
     return Reply(status, [("Content-Type", "application/json"), *headers], body)
 
 
-def error_reply(status: int, message: str = "scripted error", *, type: str = "server_error",
-                headers: Sequence[tuple[str, str]] = ()) -> Reply:
+def error_reply(
+    status: int, message: str = "scripted error", *, type: str = "server_error", headers: Sequence[tuple[str, str]] = ()
+) -> Reply:
     error = {"message": message, "type": type, "param": None, "code": None}
     return json_reply({"error": error}, status, headers)
 
 
-def sse(frames: Sequence[bytes | str | dict[str, Any]], *, delay_s: float = 0.0, split: int | None = None,
-        headers: Sequence[tuple[str, str]] = (), end: bool = True) -> Iterator[Step]:
+def sse(
+    frames: Sequence[bytes | str | dict[str, Any]],
+    *,
+    delay_s: float = 0.0,
+    split: int | None = None,
+    headers: Sequence[tuple[str, str]] = (),
+    end: bool = True,
+) -> Iterator[Step]:
     """A chunked event stream. A dict or str becomes `data: …`, bytes go as they are. `split` cuts the whole
     into writes of that many bytes; 0 cuts at random 1 to 7. `end=False` leaves out the last chunk."""
     payloads = [_frame(item) for item in frames]
@@ -153,27 +159,44 @@ def _cut(data: bytes, size: int, delay_s: float) -> Iterator[Step]:
     dice, at = random.Random(7), 0
     while at < len(data):
         length = size or dice.randint(1, 7)
-        yield data[at:at + length]
+        yield data[at : at + length]
         yield Wait(delay_s)
         at += length
 
 
-def chat_reply(text: str, usage: dict[str, Any] | None = None, *, model: str = "gpt-x",
-               finish_reason: str = "stop") -> Reply:
+def chat_reply(text: str, usage: dict[str, Any] | None = None, *, model: str = "gpt-x", finish_reason: str = "stop") -> Reply:
     """A chat.completion; `usage` None leaves it out."""
     body: dict[str, Any] = {
-        "id": "chatcmpl-scripted", "object": "chat.completion", "created": 1_700_000_000, "model": model,
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": None,
-                     "finish_reason": finish_reason}]}
+        "id": "chatcmpl-scripted",
+        "object": "chat.completion",
+        "created": 1_700_000_000,
+        "model": model,
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": text}, "logprobs": None, "finish_reason": finish_reason}
+        ],
+    }
     return json_reply(body | ({"usage": usage} if usage is not None else {}))
 
 
-def chat_frames(pieces: Sequence[str], usage: dict[str, Any] | None = None, *, model: str = "gpt-x", done: bool = True,
-                finish_reason: str = "stop") -> list[bytes | str | dict[str, Any]]:
+def chat_frames(
+    pieces: Sequence[str],
+    usage: dict[str, Any] | None = None,
+    *,
+    model: str = "gpt-x",
+    done: bool = True,
+    finish_reason: str = "stop",
+) -> list[bytes | str | dict[str, Any]]:
     """The frames of a chat.completion.chunk stream; `usage` becomes the last frame with empty choices."""
+
     def frame(choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        return {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1_700_000_000,
-                "model": model, "choices": choices, **more}
+        return {
+            "id": "chatcmpl-scripted",
+            "object": "chat.completion.chunk",
+            "created": 1_700_000_000,
+            "model": model,
+            "choices": choices,
+            **more,
+        }
 
     def choice(delta: dict[str, Any], finish: str | None = None) -> list[dict[str, Any]]:
         return [{"index": 0, "delta": delta, "finish_reason": finish}]
@@ -186,8 +209,15 @@ def chat_frames(pieces: Sequence[str], usage: dict[str, Any] | None = None, *, m
     return [*frames, "[DONE]"] if done else frames
 
 
-def chat_stream(pieces: Sequence[str], usage: dict[str, Any] | None = None, *, done: bool = True, delay_s: float = 0.0,
-                split: int | None = None, model: str = "gpt-x") -> list[Step]:
+def chat_stream(
+    pieces: Sequence[str],
+    usage: dict[str, Any] | None = None,
+    *,
+    done: bool = True,
+    delay_s: float = 0.0,
+    split: int | None = None,
+    model: str = "gpt-x",
+) -> list[Step]:
     return list(sse(chat_frames(pieces, usage, model=model, done=done), delay_s=delay_s, split=split))
 
 
@@ -220,7 +250,7 @@ def stall_mid_body(sent: bytes = b'{"half":', length: int = 100) -> list[Step]:
     return [head(200, [("Content-Type", "application/json"), ("Content-Length", str(length))]) + sent, Stall()]
 
 
-def cut_stream(frames: Sequence[bytes | str | dict[str, Any]], how: Step = Reset()) -> list[Step]:  # noqa: B008
+def cut_stream(frames: Sequence[bytes | str | dict[str, Any]], how: Step = Reset()) -> list[Step]:
     """These frames, then RST (or Close(), or Stall()) inside the chunked body."""
     return [*sse(frames, end=False), Wait(0.02), how]
 
@@ -243,12 +273,12 @@ def comments_only(interval_s: float = 0.05, times: int = 1000) -> Iterator[Step]
 
 def short_body(body: bytes = b'{"a":1}', missing: int = 10) -> list[Step]:
     """Content-Length promises more than comes before FIN."""
-    return [head(200, [("Content-Type", "application/json"), ("Content-Length", str(len(body) + missing))]) + body,
-            Close()]
+    return [head(200, [("Content-Type", "application/json"), ("Content-Length", str(len(body) + missing))]) + body, Close()]
 
 
-def extra_bytes(answer: Answer, extra: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nLEAKED",
-                after_s: float | None = None) -> list[Step]:
+def extra_bytes(
+    answer: Answer, extra: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nLEAKED", after_s: float | None = None
+) -> list[Step]:
     """Bytes past the end of the reply: in the same write, or `after_s` seconds later while the connection idles."""
     steps = list(answer)
     if after_s is not None:
@@ -347,11 +377,9 @@ def default_answer(request: Received) -> Answer:
     if request.path.endswith("/chat/completions") and request.method == "POST":
         return _default_chat(request)
     if request.path.endswith("/models"):
-        models = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"}
-                  for name in DEFAULT_MODELS]
+        models = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"} for name in DEFAULT_MODELS]
         return json_reply({"object": "list", "data": models})
-    return json_reply({"method": request.method, "path": request.path, "query": request.query,
-                       "bytes": len(request.body)})
+    return json_reply({"method": request.method, "path": request.path, "query": request.query, "bytes": len(request.body)})
 
 
 def usage_of(prompt: int, completion: int) -> dict[str, int]:
@@ -423,8 +451,9 @@ class ScriptedUpstream:
     def wait_for(self, count: int, timeout_s: float = 5.0) -> list[Received]:
         """Block until so many requests have come; from a coroutine use `await up.arrived(count)`."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), \
+            assert self._arrived.wait_for(lambda: len(self.requests) >= count, timeout_s), (
                 f"{len(self.requests)} of {count} requests came"
+            )
             return list(self.requests)
 
     async def arrived(self, count: int, timeout_s: float = 5.0) -> list[Received]:
@@ -574,7 +603,7 @@ class _Peer(asyncio.Protocol):
             after = end + 4 + length
             if length > MAX_BODY_BYTES or len(self.buffer) < after:
                 return None
-            body = bytes(self.buffer[end + 4:after])
+            body = bytes(self.buffer[end + 4 : after])
         del self.buffer[:after]
         method, target = first.decode("latin-1").split(" ")[:2]
         return Received(method, target, headers, body, self.id, time.monotonic())
@@ -585,7 +614,7 @@ class _Peer(asyncio.Protocol):
             size = int(self.buffer[at:line].split(b";")[0], 16)
             if len(self.buffer) < line + 2 + size + 2:
                 return None
-            pieces.append(bytes(self.buffer[line + 2:line + 2 + size]))
+            pieces.append(bytes(self.buffer[line + 2 : line + 2 + size]))
             at = line + 2 + size + 2
             if size == 0:
                 return b"".join(pieces), at

@@ -1,0 +1,201 @@
+"""What passes through: allow-lists for headers both ways, clean queries, safe URLs, masked secrets.
+
+Everything not listed here stays behind: a customer's key, cookies and address never reach a provider, a provider's
+account, limits and infrastructure never reach a customer.
+
+To add a provider that authenticates differently: give it an `auth_header` and `auth_prefix`, no code. To add a
+protocol: one line in AUTH, one in REQUEST_BY_PROTOCOL if it has headers of its own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlsplit
+
+Header = tuple[bytes, bytes]
+Text = TypeVar("Text", str, bytes)
+
+# protocol: (header, prefix)
+AUTH: dict[str, tuple[str, str]] = {
+    "openai": ("Authorization", "Bearer"),
+    "anthropic": ("x-api-key", ""),
+    "gemini": ("x-goog-api-key", ""),
+}
+ANTHROPIC_VERSION = b"2023-06-01"
+
+REQUEST_HEADERS = frozenset((b"content-type", b"accept", b"user-agent", b"idempotency-key", b"traceparent", b"tracestate"))
+REQUEST_BY_PROTOCOL: dict[str, frozenset[bytes]] = {
+    "openai": frozenset((b"openai-beta",)),
+    "anthropic": frozenset((b"anthropic-version", b"anthropic-beta")),
+}
+# May stand more than once; of all others the first one goes.
+LISTS = frozenset((b"accept", b"openai-beta", b"anthropic-beta", b"tracestate"))
+
+# Header of the reply: its name towards the customer.
+REPLY_HEADERS: dict[bytes, bytes] = {
+    b"content-type": b"content-type",
+    b"content-language": b"content-language",
+    b"content-disposition": b"content-disposition",
+    b"openai-processing-ms": b"openai-processing-ms",
+    b"openai-version": b"openai-version",
+    b"x-request-id": b"x-upstream-request-id",  # OpenAI
+    b"request-id": b"x-upstream-request-id",  # Anthropic
+}
+
+SECRET_PARAMETERS = frozenset(("key", "api_key", "api-key", "apikey", "access_token"))
+
+MASK = "[redacted]"
+HOST_MASK = "[upstream]"
+SHORTEST_SECRET = 4
+# Shapes of well-known keys, also the half-masked ones that providers quote (sk-abc****xyz).
+KEY_SHAPES = (
+    r"(?<![A-Za-z0-9])(?:sk|rk|pk|gsk|xai|pplx|csk|nvapi|hf|r8|tgp|fw|key)[-_][A-Za-z0-9_*.-]{8,}",
+    r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_*-]{10,}",
+    r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}",
+    r"(?<![A-Za-z0-9])ya29\.[A-Za-z0-9_.-]{10,}",
+    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    r"(?i:(?<=bearer )[A-Za-z0-9._~+/=*-]{8,})",
+)
+_SHAPES = re.compile("|".join(KEY_SHAPES))
+
+_VISIBLE = re.compile(r"[!-~]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_VERSION = re.compile(r"v\d+[a-z0-9]*")
+
+
+def credential_header(protocol: str, secret: str, auth_header: str | None = None, auth_prefix: str | None = None) -> Header:
+    """The header that carries our credential. None for the protocol's own; a prefix of "" sends the bare secret.
+
+    With a header of its own and no prefix: `Bearer` for Authorization, else the bare secret.
+    """
+    name, prefix = AUTH.get(protocol, AUTH["openai"])
+    if auth_header:
+        name, prefix = auth_header, "Bearer" if auth_header.lower() == "authorization" else ""
+    if auth_prefix is not None:
+        prefix = auth_prefix.strip()
+    return name.encode("ascii"), (f"{prefix} {secret}" if prefix else secret).encode("utf-8")
+
+
+def request_headers(
+    client: Iterable[Header], protocol: str, credential: Header | None, *, secrets: Sequence[bytes] = ()
+) -> list[Header]:
+    """What goes to the provider of what the customer sent, and our credential.
+
+    `secrets` are the customer's own (the key as presented): a header that holds one stays behind whatever its name.
+    """
+    allowed = REQUEST_HEADERS | REQUEST_BY_PROTOCOL.get(protocol, frozenset())
+    kept: list[Header] = []
+    seen: set[bytes] = set()
+    for name, value in client:
+        lowered = name.lower()
+        if lowered not in allowed or (lowered in seen and lowered not in LISTS):
+            continue
+        if any(secret in value for secret in secrets):
+            continue
+        seen.add(lowered)
+        kept.append((lowered, value))
+    if protocol == "anthropic" and b"anthropic-version" not in seen:
+        kept.append((b"anthropic-version", ANTHROPIC_VERSION))
+    if credential is not None:
+        own = credential[0].lower()
+        kept = [header for header in kept if header[0] != own]
+        kept.append(credential)
+    return kept
+
+
+def reply_headers(upstream: Iterable[Header], *, secrets: Sequence[bytes] = (), retry_after: bool = False) -> list[Header]:
+    """What goes to the customer of what the provider sent; `secrets` are ours (credential, host)."""
+    kept: list[Header] = []
+    seen: set[bytes] = set()
+    hidden = [secret.lower() for secret in secrets if secret]
+    for name, value in upstream:
+        lowered = name.lower()
+        shown = b"retry-after" if retry_after and lowered == b"retry-after" else REPLY_HEADERS.get(lowered)
+        if shown is None or shown in seen or not value.isascii():
+            continue
+        if any(secret in value.lower() for secret in hidden):
+            continue
+        seen.add(shown)
+        kept.append((shown, value))
+    return kept
+
+
+def clean_query(query: str, *, secrets: Sequence[str] = ()) -> str:
+    """The query without parameters that carry keys, by name or because they hold one of `secrets`; the rest is
+    untouched. ValueError when it holds what no query may hold."""
+    if not _VISIBLE.fullmatch(query) or "#" in query:
+        raise ValueError("the query holds characters that must be percent-encoded")
+    kept = []
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        text = unquote_plus(value)
+        if unquote_plus(name).strip().lower() in SECRET_PARAMETERS or any(secret in text for secret in secrets):
+            continue
+        kept.append(parameter)
+    return "&".join(kept).strip("&")
+
+
+def join_url(base_url: str, path: str, query: str = "") -> str:
+    """The provider's URL for a path, both percent-encoded; a version that both have (`/v1`) stands once.
+
+    `https://h/v1` + `/v1/models`, `https://h/v1/` + `models` and `https://h` + `/v1/models` are the same. A query of the
+    base (`?api-version=…`) comes first. ValueError (not quoting the URL) for a base that is not plain http(s) or holds
+    user information, and for a path that another server could read differently.
+    """
+    base = urlsplit(base_url)
+    if base.scheme not in ("http", "https") or not base.hostname:
+        raise ValueError("the base URL must start with http:// or https://")
+    if "@" in base.netloc:
+        raise ValueError("the base URL must not hold a user name or password")
+    if base.fragment or "#" in base_url:
+        raise ValueError("the base URL must not hold a fragment")
+    check_path(base.path)
+    check_path(path)
+    if "?" in path or "#" in path:
+        raise ValueError("the path must not hold a query or fragment")
+    if not _VISIBLE.fullmatch(base.query + query + base.netloc) or "#" in query:
+        raise ValueError("the URL holds characters that must be percent-encoded")
+    root = base.path.rstrip("/")
+    first, _, rest = path.lstrip("/").partition("/")
+    last = root.rpartition("/")[2]
+    tail = rest if first == last and _VERSION.fullmatch(first) else path.lstrip("/")
+    joined = f"{base.scheme}://{base.netloc}{root}" + (f"/{tail}" if tail or not root else "")
+    full_query = "&".join(part for part in (base.query, query) if part)
+    return f"{joined}?{full_query}" if full_query else joined
+
+
+def check_path(path: str) -> None:
+    """ValueError unless every server reads this path alike: no dot segments, empty segments, backslashes or
+    control characters, plain or encoded, even twice."""
+    if not _VISIBLE.fullmatch(path):
+        raise ValueError("the path holds characters that must be percent-encoded")
+    if _BAD_ESCAPE.search(path):
+        raise ValueError("the path holds a broken percent escape")
+    seen = path
+    for _ in range(3):
+        if "\\" in seen or any(ord(character) < 0x20 or ord(character) == 0x7F for character in seen):
+            raise ValueError("the path holds a backslash or control character")
+        if "//" in seen or any(segment in (".", "..") for segment in seen.split("/")):
+            raise ValueError("the path holds an empty or dot segment")
+        decoded = unquote_to_bytes(seen).decode("latin-1")
+        if decoded == seen:
+            return
+        seen = decoded
+    raise ValueError("the path is percent-encoded more than twice")
+
+
+def redact(text: Text, secrets: Iterable[str] = (), hosts: Iterable[str] = ()) -> Text:
+    """The text with every secret, everything of the shape of a key, and the provider's hosts masked."""
+    if isinstance(text, bytes):
+        return redact(text.decode("utf-8", "surrogateescape"), secrets, hosts).encode("utf-8", "surrogateescape")
+    spellings = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in (secret, quote(secret, safe=""))}
+    masked: str = text
+    for secret in sorted(spellings, key=len, reverse=True):
+        masked = masked.replace(secret, MASK)
+    masked = _SHAPES.sub(MASK, masked)
+    for host in hosts:
+        if host:
+            masked = re.sub(re.escape(host), HOST_MASK, masked, flags=re.IGNORECASE)
+    return masked
