@@ -13,21 +13,12 @@ from typing import Any
 
 from peewee import JOIN, SQL, fn
 
+from db import keys
 from db.clock import DAY_MS, iso
 from db.engine import translated_errors
-from db.errors import Invalid, NotFound
-from db.models import (
-    Alias,
-    CatalogModel,
-    Group,
-    Key,
-    KeySecret,
-    Membership,
-    Provider,
-    UsageRecord,
-    User,
-)
-from db.secrets import KEY_PREFIX
+from db.errors import Invalid
+from db.models import CatalogModel, Group, Key, Membership, Provider, UsageRecord, User
+from db.names import model_row, provider_row, user_row
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"hour": HOUR_MS, "day": DAY_MS}
@@ -92,44 +83,6 @@ class Share:
     last_at: int
 
 
-def user_id_of(name: str) -> int:
-    """The user with this name. Raises NotFound."""
-    found = User.select(User.id).where(User.name == name).scalar()
-    if found is None:
-        raise NotFound(f"There is no user {name[:120]!r}", "See: gatewayctl users list")
-    return int(found)
-
-
-def provider_id_of(slug: str) -> int:
-    """The provider with this slug. Raises NotFound."""
-    found = Provider.select(Provider.id).where(Provider.slug == slug).scalar()
-    if found is None:
-        raise NotFound(f"There is no provider {slug[:40]!r}", "See: gatewayctl providers list")
-    return int(found)
-
-
-def key_id_of(text: str) -> int:
-    """The key that is named by its id, a public id, a prefix 'sk-gw-…' or the whole key. Raises NotFound."""
-    public = text.removeprefix(KEY_PREFIX).split("_", 1)[0]
-    secret = KeySecret.get_or_none(KeySecret.public_id == public)
-    if secret is not None:
-        return int(secret.key_id)
-    if text.isascii() and text.isdigit() and len(text) < 19 and Key.get_or_none(Key.id == int(text)) is not None:
-        return int(text)
-    shown = f"{text[:14]}…" if text.startswith(KEY_PREFIX) else repr(text[:40])
-    raise NotFound(f"There is no key {shown}", "See: gatewayctl keys list")
-
-
-def model_id_of(text: str) -> int:
-    """The model with this public id or alias. Raises NotFound."""
-    found = CatalogModel.select(CatalogModel.id).where(CatalogModel.public_id == text).scalar()
-    if found is None:
-        found = Alias.select(Alias.model).where(Alias.alias == text).scalar()
-    if found is None:
-        raise NotFound(f"There is no model {text[:200]!r}", "See: gatewayctl models list")
-    return int(found)
-
-
 def filters(
     *,
     since: int | None = None,
@@ -145,10 +98,10 @@ def filters(
         return Filters(
             since=since,
             until=until,
-            user_id=None if user is None else user_id_of(user),
-            key_id=None if key is None else key_id_of(key),
-            model_id=None if model is None else model_id_of(model),
-            provider_id=None if provider is None else provider_id_of(provider),
+            user_id=None if user is None else int(user_row(user).id),
+            key_id=None if key is None else keys.show(key).id,
+            model_id=None if model is None else int(model_row(model).id),
+            provider_id=None if provider is None else int(provider_row(provider).id),
             status=status,
         )
 

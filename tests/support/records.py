@@ -6,7 +6,7 @@ import json
 from itertools import count
 from typing import Any
 
-from db.models import CatalogModel, Key, Price, Provider, User
+from db.models import CatalogModel, Key, KeySecret, Price, Provider, User
 from db.usage import UsageRow, insert
 
 HOUR = 3_600_000
@@ -23,8 +23,10 @@ def user(name: str, **columns: Any) -> int:
 
 
 def key(user_id: int, name: str = "", **columns: Any) -> int:
-    """A key without a secret; returns its id."""
-    return int(Key.insert(user=user_id, name=name, created_at=NOON - 30 * DAY, **columns).execute())
+    """A key whose secret nobody knows; returns its id."""
+    made = int(Key.insert(user=user_id, name=name, created_at=NOON - 30 * DAY, **columns).execute())
+    KeySecret.insert(public_id=f"{made:08}", key=made, digest=b"-", created_at=NOON - 30 * DAY).execute()
+    return made
 
 
 def provider(slug: str, **columns: Any) -> int:
