@@ -7,7 +7,8 @@ import contextlib
 import errno
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn
@@ -33,8 +34,7 @@ USER_AGENT = b"gatewayctl"
 
 Body = bytes | AsyncIterator[bytes] | None
 
-_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+_HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
 _METHOD = re.compile(r"[A-Z]{1,20}")
 # Written here and only here, whatever the caller's list says.
 _FRAMING = frozenset(
@@ -171,16 +171,16 @@ class UpstreamReply:
     """
 
     status: int
-    headers: Sequence[tuple[bytes, bytes]]
+    headers: list[tuple[bytes, bytes]]
 
     def __init__(self, upstream: Upstream, origin: Origin, wire: Wire, deadlines: Deadlines, started_at: float) -> None:
         self._upstream, self._origin, self._wire = upstream, origin, wire
         self._deadlines = deadlines
-        self._clock = _Clock(upstream._loop, started_at + deadlines.total_s, self._expired)
+        self._clock = _Clock(upstream._loop, started_at + deadlines.total_s, weakref.ref(self))
         self._failure: BaseException | None = None
         self._message: RawResponseMessage | None = None
         self._body: StreamReader | None = None
-        self._ended = False
+        self._ended = self._complete = self._upload_cut = False
 
     async def chunks(self, *, every_chunk_is_progress: bool = False) -> AsyncGenerator[bytes, None]:
         """The body as it comes, what has arrived in one piece. The caller calls `progress()` when a piece was
@@ -214,7 +214,8 @@ class UpstreamReply:
         self._end(reusable=False)
 
     def __del__(self) -> None:
-        if not self._ended:  # never awaited, never closed: the slot must not be lost with it
+        # Forgotten by its caller: the slot must not be lost with it.
+        if not self._ended and not self._upstream._loop.is_closed():
             self._end(reusable=False)
 
     # -- the exchange
@@ -235,12 +236,17 @@ class UpstreamReply:
             message, self._body = await self._reply_head()
         except (aiohttp.ClientError, HttpProcessingError, OSError, EofStream) as error:
             self._raise(error)
+        except BaseException:
+            self._end(reusable=False)
+            raise
         finally:
             if upload is not None:
-                await _settled(upload)
+                self._upload_cut = not upload.done()
+                upload.cancel()
+                await asyncio.wait((upload,))
         clock.stop()
-        self._message, self.status, self.headers = message, message.code, message.raw_headers
-        self._refuse_unreadable(message)
+        self._message, self.status, self.headers = message, message.code, list(message.raw_headers)
+        _refuse_unreadable(message)
         clock.start("idle", self._deadlines.idle_s)
         clock.pause()
 
@@ -248,15 +254,12 @@ class UpstreamReply:
         for _ in range(MAX_INTERIM_REPLIES):
             message, body = await self._wire.reply_head()
             if message.code >= 200:
+                if not self._wire.head_measured:
+                    raise UpstreamBroken("the provider's reply is not proper HTTP", reason="framing")
                 return message, body
             if message.code == 101:
                 break
         raise UpstreamBroken("the provider sent no final reply", reason="interim")
-
-    def _refuse_unreadable(self, message: RawResponseMessage) -> None:
-        for name, value in message.raw_headers:
-            if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-                raise UpstreamBroken("the provider compressed its reply although asked not to", reason="encoding")
 
     async def _upload(self, body: AsyncIterator[bytes]) -> None:
         """Send a body of unknown length. The provider's clock stands while we wait for the body itself."""
@@ -270,37 +273,39 @@ class UpstreamReply:
                 if wire.transport is None:
                     return
                 wire.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await wire._drain_helper()
+                await wire.drain()
                 clock.restart()
                 clock.pause()
             clock.resume()
             clock.restart()
             if wire.transport is not None:
                 wire.transport.write(b"0\r\n\r\n")
-        except (aiohttp.ClientError, OSError):
+        except aiohttp.ClientConnectionError:
             wire.fail()  # the reply's reader reports it
-        except BaseException as error:
+        except Exception as error:  # of the caller's body: comes out of send()
             self._failure = self._failure or error
             wire.fail()
-            raise
 
     async def _next(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end, when the connection has been given back."""
         if self._failure is not None:
             raise self._failure
         if self._ended or self._body is None:
-            return b""
+            if self._complete:
+                return b""
+            raise UpstreamBroken("the reply was closed before its end", reason="closed")
         self._clock.resume()
         try:
             data = await self._body.readany()
-        except (aiohttp.ClientError, HttpProcessingError, OSError, EofStream, RuntimeError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             self._raise(error)
         except BaseException:  # cancelled
             self._end(reusable=False)
             raise
         self._clock.pause()
         if not data:
-            self._end(reusable=self._wire.proven_complete())
+            self._complete = True
+            self._end(reusable=self._wire.proven_complete() and not self._upload_cut)
         return data
 
     def _raise(self, error: BaseException) -> NoReturn:
@@ -327,10 +332,21 @@ class UpstreamReply:
 class _Clock:
     """One phase's deadline beside the total one, on one timer: moved by assignment, looked at when it rings."""
 
-    __slots__ = ("_expired", "_handle", "_loop", "_paused_at", "_phase", "_phase_at", "_phase_s", "_rings_at", "_total_at")
+    __slots__ = (
+        "_handle",
+        "_loop",
+        "_paused_at",
+        "_phase",
+        "_phase_at",
+        "_phase_s",
+        "_reply",
+        "_rings_at",
+        "_total_at",
+    )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, total_at: float, expired: Callable[[Phase], None]) -> None:
-        self._loop, self._total_at, self._expired = loop, total_at, expired
+    def __init__(self, loop: asyncio.AbstractEventLoop, total_at: float, reply: weakref.ref[UpstreamReply]) -> None:
+        self._loop, self._total_at = loop, total_at
+        self._reply = reply  # weak: a forgotten reply must not live on in the loop's timers
         self._handle: asyncio.TimerHandle | None = None
         self._phase: Phase = "total"
         self._phase_s = self._phase_at = self._rings_at = NEVER
@@ -381,7 +397,8 @@ class _Clock:
             self._arm()
             return
         self.stop()
-        self._expired("total" if now >= self._total_at else self._phase)
+        if (reply := self._reply()) is not None:
+            reply._expired("total" if now >= self._total_at else self._phase)
 
 
 def _broken(error: BaseException, surplus: bool) -> UpstreamError:
@@ -394,12 +411,10 @@ def _broken(error: BaseException, surplus: bool) -> UpstreamError:
     return UpstreamBroken("the provider closed the connection before its reply was complete", reason="disconnect")
 
 
-async def _settled(task: asyncio.Task[None]) -> None:
-    """Cancel a task that may be running and wait for its end; its error was already taken note of."""
-    task.cancel()
-    await asyncio.wait((task,))
-    if not task.cancelled():
-        task.exception()
+def _refuse_unreadable(message: RawResponseMessage) -> None:
+    for name, value in message.raw_headers:
+        if name.lower() == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            raise UpstreamBroken("the provider compressed its reply although asked not to", reason="encoding")
 
 
 def _promised_keepalive_s(message: RawResponseMessage) -> float | None:
@@ -413,14 +428,11 @@ def _head(request: UpstreamRequest, origin: Origin, target: bytes, agent: bytes)
     """Request line and headers. ValueError for a method, name or value that could end its line."""
     if not _METHOD.fullmatch(request.method):
         raise ValueError("not a request method")
-    start = _request_line(request.method, target, origin.host_header)
-    lines, has_agent = [start], False
+    lines, has_agent = [], False
     for name, value in request.headers:
         lowered = name.lower()
         if lowered in _FRAMING:
             continue
-        if not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
-            raise ValueError("a header that must not be sent")
         has_agent = has_agent or lowered == b"user-agent"
         lines.append(b"%b: %b\r\n" % (name, value))
     if not has_agent:
@@ -432,8 +444,10 @@ def _head(request: UpstreamRequest, origin: Origin, target: bytes, agent: bytes)
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif request.method in ("POST", "PUT", "PATCH"):
         lines.append(b"Content-Length: 0\r\n")
-    lines.append(b"\r\n")
-    return b"".join(lines)
+    block = b"".join(lines)
+    if not _HEADERS.fullmatch(block) or block.count(b"\n") != len(lines):
+        raise ValueError("a header that must not be sent")
+    return b"%b%b\r\n" % (_request_line(request.method, target, origin.host_header), block)
 
 
 @lru_cache(maxsize=4096)
