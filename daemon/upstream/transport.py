@@ -33,6 +33,7 @@ import certifi
 import yarl
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
@@ -219,6 +220,11 @@ class Wire(ResponseHandler):
         self.surplus = self.surplus or not exact or len(self) > 0
         return not self.surplus and not self.should_close and self.is_connected()
 
+    @property
+    def suspect(self) -> bool:
+        """The peer's framing cannot be relied on."""
+        return self.surplus or isinstance(self._exception, HttpProcessingError)
+
     def fail(self) -> None:
         """Break the connection now; whoever awaits the reply is woken with an error."""
         if self.transport is not None:
@@ -268,7 +274,7 @@ class Connections:
         """The end of a request on this connection, however it ended."""
         self.busy_count -= 1
         wire.busy = False
-        if wire.surplus:
+        if wire.suspect:
             self._distrust(origin)
         now = self._loop.time()
         if not reusable or self._connector.closed or now < self._distrusted_until.get(origin, 0.0):
