@@ -161,7 +161,7 @@ class StreamReader:
 
 def _is_telling(raw: bytes) -> bool:
     """Whether an event may say more than text. Text cannot imitate it: quotes inside JSON strings are escaped."""
-    if b'"error"' in raw or b"[DONE]\n" in raw or raw.startswith(b"event") or b"\nevent" in raw:
+    if b'"error"' in raw or DONE in raw or raw.startswith(b"event") or b"\nevent" in raw:
         return True
     return _has_value(raw, b'"usage"') or _has_value(raw, b'"finish_reason"')
 
