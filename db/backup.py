@@ -62,7 +62,7 @@ def write_backup(url: str, target: Path, *, overwrite: bool = False, progress: P
             _copy_sqlite(part, progress)
         else:
             _run_tool(
-                "pg_dump", f"--dbname={_without_password(url)}", "--no-password", "--format=custom", "--no-owner",
+                "pg_dump", f"--dbname={without_password(url)}", "--no-password", "--format=custom", "--no-owner",
                 "--no-privileges", f"--file={part}", password=_password(url),
             )  # fmt: skip
         _sync(part)
@@ -223,7 +223,7 @@ def _restore_postgresql(url: str, backup: Path) -> Path | None:
         write_backup(url, kept)
     close_connection()
     _run_tool(
-        "pg_restore", f"--dbname={_without_password(url)}", "--clean", "--if-exists", "--no-owner", "--no-privileges",
+        "pg_restore", f"--dbname={without_password(url)}", "--clean", "--if-exists", "--no-owner", "--no-privileges",
         "--no-password", "--single-transaction", "--exit-on-error", str(backup), password=_password(url),
     )  # fmt: skip
     return kept
@@ -244,7 +244,8 @@ def _password(url: str) -> str | None:
     return None if found is None else unquote(found)
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A database URL that may be shown, or stand in argv."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
