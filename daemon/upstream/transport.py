@@ -126,9 +126,8 @@ class Wire(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        if self.busy:
-            self._fail_body(aiohttp.ClientPayloadError())
-        else:
+        self._fail_body(aiohttp.ClientPayloadError())
+        if not self.busy:
             self._lost_idle(stray=False)
 
     def _take_head(self, data: bytes) -> bool:

@@ -269,6 +269,7 @@ def comments_only(interval_s: float = 0.05, times: int = 1000) -> Iterator[Step]
     for _ in range(times):
         yield chunk(b": keep-alive\n\n")
         yield Wait(interval_s)
+    yield chunk(b"")
 
 
 def short_body(body: bytes = b'{"a":1}', missing: int = 10) -> list[Step]:
@@ -465,7 +466,11 @@ class ScriptedUpstream:
 
     def drop_connections(self) -> None:
         """Close every open connection from this side (FIN)."""
-        self._loop.call_soon_threadsafe(lambda: [peer.transport.close() for peer in list(self._peers)])
+        self._loop.call_soon_threadsafe(self._close_peers)
+
+    def _close_peers(self) -> None:
+        for peer in list(self._peers):
+            peer.transport.close()
 
     def answer(self, request: Received) -> Answer:
         with self._lock:
