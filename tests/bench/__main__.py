@@ -161,7 +161,7 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
             if system.process:
                 memory[system.name] = {"system": system.name, "scenario": "memory", "round": 0}
                 memory[system.name]["rest"] = system.process.rss_mb()
-        for system in running:
+        for system in (system for system in running if system.process):
             for scenario in WARM_UP:
                 say(f"warming up {system.name}, {scenario}")
                 measure(system, scenario, options.seconds)
@@ -174,14 +174,15 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
         result["flushes_per_s"] = sum(flushes) / len(flushes) if flushes else None
         result["cells"] = [*cells, *memory.values()]
     finally:
-        for part in [*systems, upstream]:
-            part.stop()
+        for system in systems:
+            system.stop()
+        upstream.stop()
     result["systems"] = {s.name: {"title": s.title, "version": s.version, "served": s.served} for s in systems}
     return result
 
 
 def main() -> int:
-    """0 measured; 1 void, because the gateway's ledger does not match; 2 not possible here."""
+    """0 measured; 1 void, because the gateway's ledger does not match; 2 not possible here, or without the gateway."""
     options = arguments()
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=cache_dir()))
     keep = False
@@ -200,10 +201,11 @@ def main() -> int:
     generated = report.render(result)
     print(json.dumps(result, indent=1, default=str) if options.json else generated)
     void = "billing" in result and not result["billing"]["ok"]
-    if options.write and not void:
+    absent = "gateway" in result["skipped"]
+    if options.write and not void and not absent:
         report.write_page(PAGE, generated)
         say(f"wrote {PAGE}")
-    return 1 if void else 0
+    return 1 if void else 2 if absent else 0
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ async def _main(port: int, upstream: str, transport: str) -> None:
     config.accesslog = None
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await serve(make_app(transport, upstream), config, shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+    await serve(make_app(transport, upstream), config, shutdown_trigger=stop.wait)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import re
 import sys
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 from tests.bench import payloads
 
@@ -80,7 +80,8 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def dechunk(body: bytes) -> bytes | None:
     """The content of a whole chunked body; None when it is not whole. ValueError when the framing is wrong."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while True:
         end = body.find(b"\r\n", at)
         if end < 0:
@@ -164,18 +165,19 @@ class Client(asyncio.Protocol):
     """One connection."""
 
     def __init__(self, run: Run) -> None:
-        self.run, self.transport = run, None  # type: ignore[var-annotated]
+        self.run, self.transport = run, cast("asyncio.Transport", None)  # set by connection_made
         self.waiting = False
+        self.parts: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.send()
 
     def send(self) -> None:
         if not self.run.running:
             self.transport.close()
             return
-        self.parts: list[bytes] = []
+        self.parts = []
         self.body_at = self.stop = 0
         self.first: float | None = None
         self.waiting = True

@@ -38,13 +38,13 @@ def usage_object(usage: tuple[int, int]) -> dict[str, Any]:
 
 
 def request_body(mode: str) -> bytes:
-    """One chat request of a mode in MODES, as an SDK sends it. Streams ask for usage, so no system has to inject that."""
+    """One chat request of a mode in MODES, as an SDK sends it by default: a stream does not ask for usage."""
     system, user = MESSAGES
     if mode == "paced":
         user = user | {"content": f"{user['content']} {PACED_MARK}"}
     body: dict[str, Any] = {"model": MODEL, "messages": [system, user], "temperature": 0.7, "max_tokens": 256}
     if mode != "chat":
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
+        body |= {"stream": True}
     return json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -65,14 +65,15 @@ def _event(choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> bytes
     return b"data: " + json.dumps(chunk, separators=(",", ":")).encode() + b"\n\n"
 
 
-def stream_events() -> list[bytes]:
-    """The SSE frames: CHUNKS content deltas (the first with the role), the finish, the usage, [DONE]."""
+def stream_events(include_usage: bool) -> list[bytes]:
+    """The SSE frames: CHUNKS content deltas (the first with the role), the finish, the usage when asked for, [DONE]."""
     events = []
     for i, word in enumerate(WORDS):
         delta = {"role": "assistant", "content": word} if i == 0 else {"content": word}
         events.append(_event([{"index": 0, "delta": delta, "finish_reason": None}], None))
     events.append(_event([{"index": 0, "delta": {}, "finish_reason": "stop"}], None))
-    events.append(_event([], usage_object(STREAM_USAGE)))
+    if include_usage:
+        events.append(_event([], usage_object(STREAM_USAGE)))
     events.append(b"data: [DONE]\n\n")
     return events
 
@@ -97,7 +98,7 @@ def chat_fault(body: bytes) -> str | None:
 
 
 def stream_fault(body: bytes) -> str | None:
-    """None when `body` is the whole stream: every delta in order, usage, [DONE] at the end."""
+    """None when `body` is the whole stream: every delta in order, no false usage, [DONE] at the end."""
     lines = list(_data_lines(body))
     if not lines or lines[-1] != b"[DONE]":
         return "no [DONE] at the end"
@@ -110,7 +111,7 @@ def stream_fault(body: bytes) -> str | None:
             usage = chunk.get("usage") or usage
         if "".join(text) != STREAM_TEXT:
             return "other text than the upstream sent"
-        if usage is None or usage["completion_tokens"] != STREAM_USAGE[1]:
+        if usage is not None and usage["completion_tokens"] != STREAM_USAGE[1]:
             return "other usage than the upstream sent"
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         return f"not a stream of chat chunks: {error!r}"

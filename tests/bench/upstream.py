@@ -2,7 +2,7 @@
 
 Unstreamed: headers and body in one write (two writes cost 40 ms of delayed ACK).
 Streamed: each SSE frame is an HTTP chunk of its own; all of them leave in a few writes as fast as the peer reads, or,
-for a request with payloads.PACED_MARK in it, one every `--pace-ms`.
+for a request with payloads.PACED_MARK in it, one every `--pace-ms`. The usage frame comes when it is asked for.
 `GET /stats` says how many requests of each kind were answered, so that a peer that does not relay is found out.
 """
 
@@ -26,6 +26,7 @@ BURST_WRITES = 4
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[ \t]*chunked", re.IGNORECASE)
 _PACED = payloads.PACED_MARK.encode()
+_USAGE = re.compile(rb'"include_usage"\s*:\s*true')
 _STREAM = re.compile(rb'"stream"\s*:\s*true')
 
 
@@ -41,17 +42,24 @@ def _chunk(data: bytes) -> bytes:
 CHAT = _http("200 OK", payloads.chat_body())
 NOT_FOUND = _http("404 Not Found", b'{"error":{"message":"bench upstream: no such path"}}')
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-FRAMES = [_chunk(event) for event in payloads.stream_events()]
-PACED = [STREAM_HEAD + FRAMES[0], *FRAMES[1:-1], FRAMES[-1] + b"0\r\n\r\n"]
 
 
-def _burst() -> list[bytes]:
-    """The whole stream in BURST_WRITES writes: the head with the first frame, then even slices."""
-    size = -(-(len(PACED) - 1) // (BURST_WRITES - 1))
-    return [PACED[0], *(b"".join(PACED[i : i + size]) for i in range(1, len(PACED), size))]
+def paced(include_usage: bool) -> list[bytes]:
+    """The stream in one write per SSE frame, the head with the first."""
+    frames = [_chunk(event) for event in payloads.stream_events(include_usage)]
+    return [STREAM_HEAD + frames[0], *frames[1:-1], frames[-1] + b"0\r\n\r\n"]
 
 
-BURST = _burst()
+def burst(include_usage: bool) -> list[bytes]:
+    """The same bytes in BURST_WRITES writes: the head with the first frame, then even slices."""
+    frames = paced(include_usage)
+    size = -(-(len(frames) - 1) // (BURST_WRITES - 1))
+    return [frames[0], *(b"".join(frames[i : i + size]) for i in range(1, len(frames), size))]
+
+
+# include_usage → writes
+PACED = {asked: paced(asked) for asked in (False, True)}
+BURST = {asked: burst(asked) for asked in (False, True)}
 _MODELS = {"object": "list", "data": [{"id": payloads.MODEL, "object": "model", "created": 1, "owned_by": "bench"}]}
 MODELS = _http("200 OK", json.dumps(_MODELS).encode())
 
@@ -92,10 +100,10 @@ class Upstream(asyncio.Protocol):
                 self.transport.write(CHAT)
             elif _PACED in body:
                 self.stats["stream"] += 1
-                self.pace(0, self.loop.time())
+                self.pace(PACED[bool(_USAGE.search(body))], 0, self.loop.time())
             else:
                 self.stats["stream"] += 1
-                self.burst(0)
+                self.burst(BURST[bool(_USAGE.search(body))], 0)
         elif line == b"GET /stats":
             self.transport.write(_http("200 OK", json.dumps(self.stats).encode()))
         elif line.startswith(b"GET ") and line.endswith(b"/models"):
@@ -103,19 +111,19 @@ class Upstream(asyncio.Protocol):
         else:
             self.transport.write(NOT_FOUND)
 
-    def burst(self, i: int) -> None:
+    def burst(self, writes: list[bytes], i: int) -> None:
         # One write per turn of the loop: uvloop joins the writes of one turn.
-        self.transport.write(BURST[i])
-        if i + 1 < len(BURST):
-            self.loop.call_soon(self.burst, i + 1)
+        self.transport.write(writes[i])
+        if i + 1 < len(writes):
+            self.loop.call_soon(self.burst, writes, i + 1)
 
-    def pace(self, i: int, due: float) -> None:
+    def pace(self, writes: list[bytes], i: int, due: float) -> None:
         if self.transport.is_closing():
             return
-        self.transport.write(PACED[i])
-        if i + 1 < len(PACED):
+        self.transport.write(writes[i])
+        if i + 1 < len(writes):
             due += self.pace_s
-            self.loop.call_at(due, self.pace, i + 1, due)
+            self.loop.call_at(due, self.pace, writes, i + 1, due)
 
 
 async def serve(port: int, pace_s: float, host: str = "127.0.0.1") -> asyncio.Server:
