@@ -8,7 +8,7 @@ from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_reque
 from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.request import ChatRequest, parse_loose, parse_request
 from daemon.protocols.openai_chat.stream import StreamAdapter, StreamReader
-from daemon.protocols.openai_chat.usage import reply_text, usage_of
+from daemon.protocols.openai_chat.usage import reply_text, reply_tool_calls, usage_of
 
 __all__ = [
     "ChatRequest",
@@ -19,6 +19,7 @@ __all__ = [
     "parse_loose",
     "parse_request",
     "reply_text",
+    "reply_tool_calls",
     "rewrite_reply_model",
     "rewrite_request",
     "usage_of",

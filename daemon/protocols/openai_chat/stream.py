@@ -9,7 +9,7 @@ import jiter
 from daemon.domain.usage import InvalidUsage, Usage
 from daemon.protocols.json_spans import top_level_span
 from daemon.protocols.openai_chat.edit import json_string
-from daemon.protocols.openai_chat.usage import delta_texts, raw_usage, usage_of
+from daemon.protocols.openai_chat.usage import CALL, delta_texts, raw_usage, usage_of
 from daemon.protocols.sse import BOM, MAX_LINE, Framer, parse_frame
 
 __all__ = ["StreamAdapter", "StreamReader"]
@@ -83,6 +83,12 @@ class StreamReader:
         """Characters generated so far, over all choices (content, reasoning, refusals, tool calls)."""
         self._decode_pending()
         return self._size
+
+    @property
+    def tool_calls(self) -> int:
+        """Tool calls begun so far, over all choices."""
+        self._decode_pending()
+        return sum(CALL in channel for channel in self._texts)
 
     def estimate_text(self) -> str:
         """The text generated so far for counting its tokens, at most 1 MiB characters; see `delivered_chars`."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
 
-__all__ = ["delta_texts", "reply_text", "usage_of"]
+__all__ = ["delta_texts", "reply_text", "reply_tool_calls", "usage_of"]
 
 # Where hosts say how a prompt's tokens divide; prompt_tokens includes all of them. The largest wins: some hosts give
 # the same number twice, under two names. None and absent mean 0, and 0 is a value.
@@ -25,6 +25,7 @@ REASONING: Final = (
     ("completion_tokens_details", "reasoning_tokens"),
     ("", "reasoning_tokens"),  # Perplexity
 )
+CALL: Final = ".call."  # in the channel of a tool call
 # To add a host: 1 its name for a count in these tables, 2 its place for the object in `raw_usage`, 3 a golden case.
 
 
@@ -114,6 +115,11 @@ def reply_text(obj: dict[str, Any]) -> str:
     return "\n".join("".join(parts) for parts in texts.values())
 
 
+def reply_tool_calls(obj: dict[str, Any]) -> int:
+    """How many tool calls a non-streaming reply makes, over all choices."""
+    return len({channel for channel, _ in delta_texts(obj, "message") if CALL in channel})
+
+
 def delta_texts(obj: dict[str, Any], holder: str = "delta") -> Iterator[tuple[str, str]]:
     """(channel, text) for all that a chunk ("delta") or reply ("message") generated. Channels tell choices and calls apart."""
     choices = obj.get("choices")
@@ -150,7 +156,7 @@ def _calls(delta: dict[str, Any], index: object) -> Iterator[tuple[str, str]]:
         if type(function) is dict:
             for name in ("name", "arguments", "input"):
                 if type(text := function.get(name)) is str and text:
-                    yield f"{index}.call.{call.get('index', position)}", text
+                    yield f"{index}{CALL}{call.get('index', position)}", text
 
 
 def _nested(value: object) -> list[str]:

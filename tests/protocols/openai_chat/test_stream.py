@@ -130,6 +130,7 @@ def test_choices_and_calls_are_put_together_apart_and_in_order() -> None:
         call("", 0, "f"), call('{"x"', 0), call("", 1, "g"), call(":1}", 0), call("{}", 1),
     ]])  # fmt: skip
     assert reader.estimate_text() == 'a0a1a2\nb0b1\nf{"x":1}\ng{}'
+    assert reader.tool_calls == 2
     assert reader.delivered_chars == len('a0a1a2b0b1f{"x":1}g{}')
 
 
@@ -272,7 +273,8 @@ parts = st.lists(
     st.sampled_from([
         event(text("a")), event(text("b"), b"\r\n"), event({"choices": [], "usage": usage(1, 2)}), b": c\n\n",
         DONE,
-        b"\n", b"\r", b"data: ", b'{"model":"up"}', b'data: {"model":"up","x":\ndata: 1}\n\n', b'data:{"usage":{},\rdata:"model":1}\r\r',
+        b"\n", b"\r", b"data: ",
+        b'{"model":"up"}', b'data: {"model":"up","x":\ndata: 1}\n\n', b'data:{"usage":{},\rdata:"model":1}\r\r',
     ]), max_size=10,
 ).map(b"".join)  # fmt: skip
 

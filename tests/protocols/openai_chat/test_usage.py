@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.domain.usage import InvalidUsage, Usage
-from daemon.protocols.openai_chat import reply_text, usage_of
+from daemon.protocols.openai_chat import reply_text, reply_tool_calls, usage_of
 
 PLAIN = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
 
@@ -193,3 +193,10 @@ def test_the_meters_add_up_to_what_was_reported(
 )
 def test_all_that_was_generated_is_text(choices: Any, text: str) -> None:
     assert reply_text({"choices": choices}) == text
+
+
+def test_tool_calls_of_all_choices_are_counted() -> None:
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    choices = [{"message": {"content": "x", "tool_calls": [call, call]}}, {"index": 1, "message": {"tool_calls": [call]}}]
+    assert reply_tool_calls({"choices": choices}) == 3
+    assert reply_tool_calls({"choices": [{"message": {"content": "x"}}]}) == 0
