@@ -9,6 +9,7 @@ import typer
 
 from db import backup as backups
 from db import checks, engine, migrate
+from db.models import database
 from gatewayctl import context, output
 from gatewayctl.commands._shared import YES
 from gatewayctl.findings import report
@@ -22,7 +23,7 @@ def _size(url: str) -> int:
     if path is not None:
         parts = (path, path.with_name(f"{path.name}-wal"))
         return sum(part.stat().st_size for part in parts if part.exists())
-    return int(engine.database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+    return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
 
 
 @app.command("status")
@@ -35,7 +36,7 @@ def status() -> None:
     found = migrate.status()
     output.record(
         {
-            "url": backups.without_password(url),
+            "url": context.without_password(url),
             "backend": "sqlite" if engine.is_sqlite() else "postgresql",
             "size_bytes": _size(url),
             "current": found.current,
@@ -101,7 +102,7 @@ def restore(file: Path = typer.Argument(metavar="FILE"), yes: bool = YES) -> Non
     Example: gatewayctl db restore /backup/gateway-2026-11-20.db --yes
     """
     url = context.database_url()
-    output.confirm(f"Replacing the database at {backups.without_password(url)} by {file}", yes=yes)
+    output.confirm(f"Replacing the database at {context.without_password(url)} by {file}", yes=yes)
     kept = backups.restore(url, file)
     context.state.opened = True
     result: dict[str, Any] = {"restored": str(file), "kept": None if kept is None else str(kept)}

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from db import checks, clock, engine, migrate, processes
-from db.backup import without_password
 from db.checks import Finding, Status
 from db.errors import StoreError
 from gatewayctl import context
@@ -89,7 +88,7 @@ def _database() -> list[Finding]:
     try:
         with engine.translated_errors():
             engine.read_only_connection()
-        found.append(Finding("database", Status.OK, without_password(url)))
+        found.append(Finding("database", Status.OK, context.without_password(url)))
         migrate.require_current()
         found.append(Finding("schema", Status.OK, f"{len(migrate.status().applied)} migrations"))
         found += checks.engine()
