@@ -31,6 +31,12 @@ def text(value: str) -> None:
     sys.stdout.write(value + "\n")
 
 
+def flush() -> None:
+    """Hand over what was written so far: before a command that does not return soon."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def note(value: str) -> None:
     """Talk: a line on stderr, unless --quiet."""
     if not state.quiet:
@@ -128,7 +134,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        raise Refused(f"{question} needs a confirmation", "Add --yes")
+        raise Refused(f"{question.rstrip('?')}: nobody can confirm it here", "Add --yes")
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:

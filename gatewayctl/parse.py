@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+from db import money
 from gatewayctl.errors import Usage
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -89,3 +92,34 @@ def secret(from_env: str | None, from_file: str | None) -> str:
     if len(value) > MAX_SECRET_BYTES or not value.isprintable():
         raise Usage(f"{where} holds more than one line or is too long", "It must hold the secret only")
     return value
+
+
+def optional_number(text: str) -> int | None:
+    """'none' → None, else a whole number."""
+    if text.strip().lower() in {"none", "unlimited", "off"}:
+        return None
+    if not text.strip().isdecimal():
+        raise Usage(f"{text!r} is not a whole number", "Give a number, or none to remove the limit")
+    return int(text)
+
+
+def optional_usd(text: str) -> int | None:
+    """'none' → None, else USD as nano-USD."""
+    return None if text.strip().lower() in {"none", "unlimited", "off"} else money.parse_usd(text)
+
+
+def timeout_ms(text: str) -> int:
+    """Seconds ('2.5') or a duration ('10m') → ms."""
+    if _DURATION.fullmatch(text.strip().lower()):
+        return duration_s(text) * 1000
+    try:
+        return int(Decimal(text) * 1000)
+    except (ArithmeticError, ValueError):
+        raise Usage(f"{text!r} is not a time in seconds", "Examples: 5, 2.5, 10m") from None
+
+
+def changes(**given: tuple[Any, Callable[[Any], Any] | None]) -> dict[str, Any]:
+    """name=(value, convert): the fields whose value was given (is not None), converted."""
+    return {
+        name: convert(value) if convert is not None else value for name, (value, convert) in given.items() if value is not None
+    }
