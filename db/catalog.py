@@ -126,6 +126,11 @@ def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Invalid when a field of FIELDS has a value that cannot be stored."""
+    _columns(fields)
+
+
 def require_prices(public_id: str, model_type: str, priced: set[str]) -> None:
     """Refused when a meter that the type needs has no price: free must be written as 0."""
     lacking = missing(model_type, priced)
