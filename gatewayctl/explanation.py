@@ -1,0 +1,271 @@
+"""Explain a request without sending it, by the daemon's own decisions: who calls, which model, what it holds, admitted or why not.
+
+Imports the daemon: import this module inside the function that uses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from daemon.domain import admission
+from daemon.domain.access import check_identity
+from daemon.domain.catalog import Catalog, Provider
+from daemon.domain.errors import CATALOGUE, ApiError
+from daemon.domain.pricing import Terms, affordable_output, ceiling
+from daemon.snapshot import build_catalog
+from db import clock, identity, keys, snapshot
+from db.identity import Funds, Identity
+from db.keys import KeyView
+from db.meters import format_price
+from db.money import format_multiplier, format_usd
+from db.secrets import MasterKeys
+from db.settings import Settings
+from db.snapshot import StoredDeployment, StoredModel
+from gatewayctl.usage_rows import price_unit
+
+NO_AUDIO = frozenset({"audio_input", "audio_output"})
+BYTES_PER_TOKEN = 4  # of a prompt, for asking in tokens; what is held is bounded by the bytes of the body
+ENDPOINTS = {
+    "chat": "/v1/chat/completions",
+    "embedding": "/v1/embeddings",
+    "image": "/v1/images/generations",
+    "audio": "/v1/audio/speech",
+    "rerank": "/v1/rerank",
+    "moderation": "/v1/moderations",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the request would be. `key` is an id, a prefix or a whole key."""
+
+    key: str
+    model: str
+    prompt_tokens: int = 1000
+    max_tokens: int | None = None
+    n: int = 1
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    amount_nanos: int
+    input_bound: int
+    output_bound: int
+    lowered_output: int | None = None
+
+
+def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[str, Any]:
+    """One document; `admitted` and `refusal` are the outcome. Raises NotFound for an unknown key."""
+    key = keys.show(question.key)
+    caller = identity.find_by_key_id(key.id)
+    assert caller is not None  # the key was just shown, and every key has a secret
+    catalog = build_catalog(snapshot.load(), master)
+    funds = identity.funds(key.id)
+    found = catalog.resolve(question.model)
+    model = found.model if found else None
+    wish = _wish(question, model)
+    refusal, hold, chosen = _decide(catalog, caller, wish, settings, funds)
+    return {
+        "admitted": refusal is None,
+        "refusal": None if refusal is None else _refusal(refusal),
+        "key": _key(key),
+        "user": _user(caller, catalog),
+        "model": None if model is None else _model(question.model, model, caller, catalog),
+        "deployments": [] if model is None or found is None else _deployments(catalog, model, found.provider_id, chosen),
+        "prices": [] if model is None else _prices(catalog.terms(model, caller)[0]),
+        "hold": None if hold is None else _hold(hold),
+        "funds": _funds(caller, funds),
+    }
+
+
+def _wish(question: Question, model: StoredModel | None) -> admission.Wish:
+    kind = model.type if model else "chat"
+    size = question.prompt_tokens * BYTES_PER_TOKEN
+    return admission.Wish(
+        model=question.model,
+        endpoint=ENDPOINTS[kind],
+        model_types=frozenset({kind}),
+        stream=question.stream,
+        body_bytes=size,
+        input_bound=size,
+        output_limit=question.max_tokens if kind == "chat" else 0,
+        output_extra=0,
+        n=question.n,
+        media_parts=0,
+        features=frozenset(),
+        unbounded=(),
+    )
+
+
+def _decide(
+    catalog: Catalog, caller: Identity, wish: admission.Wish, settings: Settings, funds: Funds
+) -> tuple[ApiError | None, _Hold | None, tuple[StoredDeployment, ...]]:
+    """(refusal, hold, deployments in the order in which they would be tried), in the order of the daemon's own checks."""
+    try:
+        check_identity(caller, clock.now_ms())
+        found = admission.admit(catalog, caller, wish, None, settings.default_max_output)
+    except ApiError as error:
+        return error, None, ()
+    deployments = tuple(deployment for _, deployment in found.candidates)
+    terms, _ = catalog.terms(found.model, caller)
+    hold = _Hold(
+        ceiling(terms, found.input_bound, found.output_bound, wish.n, not_used=NO_AUDIO),
+        found.input_bound,
+        found.output_bound,
+    )
+    left, code = _left(caller, funds)
+    if hold.amount_nanos > left:
+        closer = _closer(hold, wish, terms, left)
+        if closer is None:
+            return _short(code, caller, left, hold.amount_nanos), hold, deployments
+        hold = closer
+    return None, hold, deployments
+
+
+def _left(caller: Identity, funds: Funds) -> tuple[int, str]:
+    """What may be held: the smaller of what is available and what the key's budget leaves."""
+    budget = _budget_left(caller, funds)
+    if budget is not None and budget < funds.available_nanos:
+        return budget, "key_budget_exceeded"
+    return funds.available_nanos, "insufficient_balance"
+
+
+def _budget_left(caller: Identity, funds: Funds) -> int | None:
+    if caller.budget_nanos is None:
+        return None
+    now = clock.now_ms()
+    window = clock.window_start(now, caller.budget_period) if caller.budget_period else 0
+    spent = funds.budget_spent_nanos if funds.budget_window_at >= window else 0
+    return max(0, caller.budget_nanos - spent - funds.budget_held_nanos)
+
+
+def _closer(hold: _Hold, wish: admission.Wish, terms: Terms, left: int) -> _Hold | None:
+    """As the daemon does when funds are short: count the prompt, then lower the output that nobody asked for."""
+    tokens = wish.body_bytes // BYTES_PER_TOKEN
+    bound = min(hold.input_bound, tokens + tokens // 4 + 64)
+    amount = ceiling(terms, bound, hold.output_bound, wish.n, not_used=NO_AUDIO)
+    if amount <= left:
+        return replace(hold, amount_nanos=amount, input_bound=bound)
+    if wish.output_limit is not None or left <= 0:
+        return None
+    output = min(hold.output_bound, affordable_output(terms, bound, wish.n, left, not_used=NO_AUDIO))
+    if output < 1:
+        return None
+    return _Hold(ceiling(terms, bound, output, wish.n, not_used=NO_AUDIO), bound, output, lowered_output=output)
+
+
+def _short(code: str, caller: Identity, left: int, needed: int) -> ApiError:
+    scope = "this API key" if code == "key_budget_exceeded" else f"user {caller.user}"
+    return ApiError.of(code, scope=scope, balance=format_usd(left), needed=format_usd(needed))
+
+
+def _refusal(error: ApiError) -> dict[str, Any]:
+    spec = CATALOGUE[error.code]
+    return {
+        "http_status": error.http_status,
+        "code": error.code,
+        "message": error.message,
+        "cause": spec.cause,
+        "remedy": spec.remedy,
+    }
+
+
+def _key(view: KeyView) -> dict[str, Any]:
+    return {
+        "id": str(view.id),
+        "prefix": view.prefix,
+        "name": view.name,
+        "status": view.status,
+        "expires_at": clock.iso(view.expires_at),
+        "models": None if view.models is None else list(view.models),
+    }
+
+
+def _user(caller: Identity, catalog: Catalog) -> dict[str, Any]:
+    groups = sorted(catalog.group_names[group] for group in caller.groups if group in catalog.group_names)
+    return {"name": caller.user, "status": caller.user_status, "groups": groups}
+
+
+def _model(asked: str, model: StoredModel, caller: Identity, catalog: Catalog) -> dict[str, Any]:
+    how = "id" if asked == model.public_id else "alias" if asked in model.aliases else "Provider#Model"
+    return {
+        "asked": asked,
+        "id": model.public_id,
+        "matched_by": how,
+        "type": model.type,
+        "enabled": model.enabled,
+        "granted_by": sorted(catalog.group_names[group] for group in model.groups & caller.groups),
+        "on_allow_list": caller.models is None or model.public_id in caller.models,
+        "context_length": model.context_length,
+        "max_output": model.max_output,
+    }
+
+
+def _deployments(
+    catalog: Catalog, model: StoredModel, provider_id: int | None, chosen: tuple[StoredDeployment, ...]
+) -> list[dict[str, Any]]:
+    """In the order in which they would be tried; those that would not be, last and with the reason."""
+    order = {deployment.id: place for place, deployment in enumerate(chosen)}
+    rows = []
+    for deployment in sorted(model.deployments, key=lambda one: (order.get(one.id, len(order)), one.priority, one.id)):
+        provider = catalog.providers[deployment.provider_id]
+        asked_for = provider_id is None or provider_id == deployment.provider_id
+        rows.append(
+            {
+                "provider": provider.stored.slug,
+                "upstream": deployment.upstream_name,
+                "priority": deployment.priority,
+                "weight": deployment.weight,
+                "state": _state(provider) if asked_for else "not asked for",
+                "try": order[deployment.id] + 1 if deployment.id in order else None,
+            }
+        )
+    return rows
+
+
+def _state(provider: Provider) -> str:
+    if provider.stored.paused:
+        return "paused"
+    return "ready" if provider.usable else "no active credential"
+
+
+def _prices(terms: Terms) -> list[dict[str, Any]]:
+    rows = []
+    for meter, rate in terms.rates.items():
+        effective = Decimal(format_price(meter, rate.price_nanos)) * Decimal(rate.multiplier).scaleb(-18)
+        rows.append(
+            {
+                "meter": meter,
+                "unit": price_unit(meter),
+                "price": format_price(meter, rate.price_nanos),
+                "user": format_multiplier(rate.user_ppm),
+                "group": format_multiplier(rate.group_ppm),
+                "model": format_multiplier(rate.model_ppm),
+                "effective": format(effective.normalize(), "f"),
+            }
+        )
+    return rows
+
+
+def _hold(hold: _Hold) -> dict[str, Any]:
+    return {
+        "amount": format_usd(hold.amount_nanos),
+        "input_tokens": hold.input_bound,
+        "output_tokens": hold.output_bound,
+        "lowered_max_tokens": hold.lowered_output,
+    }
+
+
+def _funds(caller: Identity, funds: Funds) -> dict[str, Any]:
+    left = _budget_left(caller, funds)
+    return {
+        "balance": format_usd(funds.balance_nanos),
+        "held": format_usd(funds.held_nanos),
+        "credit_limit": format_usd(funds.credit_limit_nanos),
+        "available": format_usd(funds.available_nanos),
+        "key_budget_left": None if left is None else format_usd(left),
+        "currency": "USD",
+    }
