@@ -1,4 +1,4 @@
-"""Explain a request without sending it, by the daemon's own decisions: who calls, which model, what it holds, admitted or why not.
+"""Explain a request without sending it, by the daemon's own decisions: caller, model, price, hold, admitted or why not.
 
 Imports the daemon: import this module inside the function that uses it.
 """
