@@ -25,6 +25,15 @@ def _base32(number: int, digits: int) -> str:
     return "".join(_ID_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(digits)))
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How a provider was last seen: by requests, never by a call of a health endpoint."""
+
+    up: bool
+    latency_ms: int | None
+    at: int
+
+
 @dataclass(slots=True)
 class Gateway:
     """One worker's parts and state. `draining` is set when it must take no new work."""
@@ -39,6 +48,7 @@ class Gateway:
     counting: ThreadPoolExecutor
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False
+    health: dict[int, Seen] = field(default_factory=dict)  # by provider id
     drains: int = 0  # streams that are read on after their client left
     _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)

@@ -54,7 +54,8 @@ class _Sink:
 
     def _run(self) -> None:
         while True:
-            lines, more = [], True
+            lines: list[str] = []
+            more = True
             item = self.queue.get()
             while more:
                 if item is None:

@@ -33,9 +33,7 @@ class Metrics:
         self._first = Histogram(
             "gatewayctl_first_byte_seconds", "Time to the first byte of the reply", buckets=_SECONDS, registry=registry
         )
-        self._running = Gauge(
-            "gatewayctl_exchanges", "Requests under way", registry=registry, multiprocess_mode="livesum"
-        )
+        self._running = Gauge("gatewayctl_exchanges", "Requests under way", registry=registry, multiprocess_mode="livesum")
         self._errors = Counter("gatewayctl_database_errors", "Failed background writes", registry=registry)
         self._in, self._out = self._tokens.labels("input"), self._tokens.labels("output")
         self._charged, self._upstream = self._nanos.labels("charged"), self._nanos.labels("upstream")

@@ -17,9 +17,7 @@ def _text(value: dict[str, Any] | None) -> str | None:
     return None if value is None else json.dumps(value, sort_keys=True, default=str)
 
 
-def record(
-    action: str, subject: str, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None
-) -> None:
+def record(action: str, subject: str, *, before: dict[str, Any] | None = None, after: dict[str, Any] | None = None) -> None:
     """Add a row. `action` is 'noun.verb' such as 'keys.revoke'; values must hold no secret."""
     AuditEntry.insert(
         at=clock.now_ms(),

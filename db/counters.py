@@ -71,8 +71,6 @@ class Count:
 def of_day(scope: str, subject_id: int, at: int) -> Count:
     """The counters of the UTC day that holds `at`."""
     row = Counter.get_or_none(
-        (Counter.scope == scope)
-        & (Counter.subject_id == subject_id)
-        & (Counter.window_at == clock.day_of(at) * clock.DAY_MS)
+        (Counter.scope == scope) & (Counter.subject_id == subject_id) & (Counter.window_at == clock.day_of(at) * clock.DAY_MS)
     )
     return Count(row.requests, row.tokens, row.cost_nanos) if row else Count(0, 0, 0)

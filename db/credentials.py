@@ -169,3 +169,9 @@ def list_all(provider: str | None = None) -> list[CredentialView]:
     if provider is not None:
         query = query.where(Credential.provider == provider_row(provider).id)
     return [_view(row) for row in query]
+
+
+@transaction
+def note_error(credential_id: int, text: str) -> None:
+    """Remember why a provider refused the credential, for `credentials list`. Its status stays as the admin set it."""
+    Credential.update(last_error=text[:300], last_error_at=clock.now_ms()).where(Credential.id == credential_id).execute()

@@ -116,9 +116,7 @@ def open_database(url: str, *, create: bool = False) -> None:
     elif url.startswith(("postgresql://", "postgres://")):
         chosen = _postgresql(url)
     else:
-        raise Invalid(
-            f"Unknown kind of database URL: {url.split(':', 1)[0]!r}", "Use sqlite:/// or postgresql://"
-        )
+        raise Invalid(f"Unknown kind of database URL: {url.split(':', 1)[0]!r}", "Use sqlite:/// or postgresql://")
     if database.obj is not None and not database.obj.is_closed():
         database.obj.close()
     database.initialize(chosen)

@@ -25,9 +25,7 @@ _TAKE = (
     "AND (SELECT version FROM catalog_state WHERE id = 1) = ?"
 )
 _GIVE_BACK = "UPDATE users SET held_nanos = held_nanos - ? WHERE id = ?"
-_NEW_WINDOW = (
-    "UPDATE keys SET budget_window_at = ?, budget_spent_nanos = 0 WHERE id = ? AND budget_window_at < ?"
-)
+_NEW_WINDOW = "UPDATE keys SET budget_window_at = ?, budget_spent_nanos = 0 WHERE id = ? AND budget_window_at < ?"
 _TAKE_BUDGET = (
     "UPDATE keys SET budget_held_nanos = budget_held_nanos + ? "
     "WHERE id = ? AND budget_spent_nanos + budget_held_nanos + ? <= budget_nanos"
@@ -42,10 +40,7 @@ _CLOSE = (
     "UPDATE holds SET state = ?, closed_at = ? WHERE request_id = ? AND state = 'open' "
     "RETURNING user_id, key_id, amount_nanos, budgeted"
 )
-_CHARGE = (
-    "UPDATE users SET held_nanos = held_nanos - ?, balance_nanos = balance_nanos - ? WHERE id = ? "
-    "RETURNING balance_nanos"
-)
+_CHARGE = "UPDATE users SET held_nanos = held_nanos - ?, balance_nanos = balance_nanos - ? WHERE id = ? RETURNING balance_nanos"
 _POST = (
     "INSERT INTO ledger_entries (user_id, kind, amount_nanos, balance_after_nanos, at, request_id) "
     "VALUES (?, 'charge', ?, ?, ?, ?)"
@@ -159,12 +154,7 @@ def _why_not(request: HoldRequest) -> Placed:
         (request.user_id,),
     ).fetchone()
     [version] = database.execute_sql("SELECT version FROM catalog_state WHERE id = 1").fetchone()
-    if (
-        user is None
-        or user[0] != request.user_version
-        or user[1] != "active"
-        or version != request.catalog_version
-    ):
+    if user is None or user[0] != request.user_version or user[1] != "active" or version != request.catalog_version:
         return Placed(Placement.STALE)
     _, _, balance, held, credit = user
     return Placed(Placement.INSUFFICIENT_BALANCE, balance, held, balance + credit - held)
@@ -254,9 +244,7 @@ def _count(row: UsageRow, user_id: int, key_id: int, charged: int) -> None:
     counters.add("user", user_id, row.at, requests=1, tokens=tokens, cost_nanos=charged)
     counters.add("key", key_id, row.at, requests=1, tokens=tokens, cost_nanos=charged)
     if row.provider_id is not None:
-        counters.add(
-            "provider", row.provider_id, row.at, requests=1, tokens=tokens, cost_nanos=row.upstream_cost_nanos
-        )
+        counters.add("provider", row.provider_id, row.at, requests=1, tokens=tokens, cost_nanos=row.upstream_cost_nanos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +279,7 @@ def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recove
         Hold.request_id, Hold.user_id, Hold.key_id, Hold.model_id, Hold.provider_id, Hold.input_estimate,
         Hold.delivered, Hold.stream, Hold.placed_at, Hold.requested_model, Hold.endpoint, Hold.terms,
     )  # fmt: skip
-    query = Hold.select(*columns).where(
-        (Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value)
-    )
+    query = Hold.select(*columns).where((Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value))
     charged: list[str] = []
     expired: list[str] = []
     for found in query.order_by(Hold.user_id, Hold.request_id).limit(limit).tuples():

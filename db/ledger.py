@@ -42,10 +42,7 @@ class EntryView:
 
 def _locked_user(name: str) -> tuple[int, int, int, int]:
     row = database.execute_sql(
-        sql(
-            "SELECT id, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE name = ?"
-            + for_update()
-        ),
+        sql("SELECT id, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE name = ?" + for_update()),
         (name,),
     ).fetchone()
     if row is None:
@@ -91,9 +88,7 @@ def _post(
 def top_up(user: str, amount_nanos: int, *, ref: str | None = None, note: str | None = None) -> Posted:
     """Credit a user. The same `ref` again changes nothing and says so; with another amount it is a Conflict."""
     if amount_nanos <= 0:
-        raise Invalid(
-            "A top-up must be more than 0", "To take money away: gatewayctl balances adjust USER -AMOUNT"
-        )
+        raise Invalid("A top-up must be more than 0", "To take money away: gatewayctl balances adjust USER -AMOUNT")
     if ref == "":
         raise Invalid("The reference is empty", "Leave --ref away, or give the payment's own id")
     user_id, balance, _, _ = _locked_user(user)
@@ -236,9 +231,7 @@ def _verify(live_processes: frozenset[int] | None) -> Verification:
         for row in database.execute_sql(statement + " LIMIT 100").fetchall()
     ]
     if live_processes is None:
-        live_processes = frozenset(
-            row[0] for row in Process.select(Process.id).where(Process.ended_at.is_null()).tuples()
-        )
+        live_processes = frozenset(row[0] for row in Process.select(Process.id).where(Process.ended_at.is_null()).tuples())
     stale = [
         row[0]
         for row in Hold.select(Hold.request_id, Hold.process_id).where(Hold.state == "open").tuples()

@@ -65,9 +65,7 @@ def require_current() -> None:
 def _backup_before_change() -> Path | None:
     if not is_sqlite():
         return None
-    [(_, _, file)] = [
-        row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"
-    ]
+    [(_, _, file)] = [row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"]
     target = Path(f"{file}.before-migration")
     target.unlink(missing_ok=True)
     database.execute_sql("VACUUM INTO ?", (str(target),))

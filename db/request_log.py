@@ -81,9 +81,7 @@ def _view_query(chosen: Filters) -> Any:
         UsageRecord.error_code,
     )
     query = UsageRecord.select(*columns).join(User, JOIN.LEFT_OUTER, on=(User.id == UsageRecord.user_id))
-    query = query.switch(UsageRecord).join(
-        Provider, JOIN.LEFT_OUTER, on=(Provider.id == UsageRecord.provider_id)
-    )
+    query = query.switch(UsageRecord).join(Provider, JOIN.LEFT_OUTER, on=(Provider.id == UsageRecord.provider_id))
     return where(query, chosen)
 
 
@@ -108,9 +106,7 @@ def show(request_id: str) -> UsageDetail:
     with translated_errors():
         view = next(iter(log(Filters(), request_id=request_id, limit=1)), None)
         if view is None:
-            raise NotFound(
-                f"There is no usage record of request {request_id[:200]!r}", "See: gatewayctl usage log"
-            )
+            raise NotFound(f"There is no usage record of request {request_id[:200]!r}", "See: gatewayctl usage log")
         record = UsageRecord.get_by_id(view.id)
         charge = LedgerEntry.get_or_none(LedgerEntry.request_id == request_id, LedgerEntry.kind == "charge")
     return UsageDetail(

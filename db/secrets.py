@@ -144,9 +144,7 @@ class MasterKeys:
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for another purpose (signing, tokens)."""
-        return HKDF(SHA256(), 32, salt=None, info=f"gatewayctl/{purpose}/v1".encode()).derive(
-            self._keys[self._current]
-        )
+        return HKDF(SHA256(), 32, salt=None, info=f"gatewayctl/{purpose}/v1".encode()).derive(self._keys[self._current])
 
 
 def _parse_master(text: str) -> list[bytes]:

@@ -135,9 +135,7 @@ def _input_bound(model: StoredModel, wish: Wish) -> int:
     return text if model.context_length is None else min(text, model.context_length)
 
 
-def candidates(
-    catalog: Catalog, model: StoredModel, provider_id: int | None
-) -> tuple[tuple[Provider, StoredDeployment], ...]:
+def candidates(catalog: Catalog, model: StoredModel, provider_id: int | None) -> tuple[tuple[Provider, StoredDeployment], ...]:
     """Deployments in order of priority, then weight: those whose provider is not paused and has a credential."""
     offered = [d for d in model.deployments if provider_id is None or d.provider_id == provider_id]
     if not offered:

@@ -46,6 +46,11 @@ def reply_text(dialect: str, reply: dict[str, Any]) -> str:
     return TEXT[dialect](reply)
 
 
+def rewrite_reply_model(dialect: str, body: bytes, name: str) -> bytes:
+    """A whole reply with the model named as the client named it."""
+    return openai_chat.rewrite_reply_model(body, name) if dialect == OPENAI_CHAT else body
+
+
 def envelope_of(path: str) -> str:
     """Which error envelope the client of a path expects."""
     return "anthropic" if path.endswith(("/messages", "/messages/count_tokens")) else "openai"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from daemon.domain.access import check_identity
 from daemon.domain import admission as rules
+from daemon.domain.access import check_identity
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import affordable_output, ceiling
 from daemon.domain.usage import MAX_COUNT
@@ -81,13 +81,12 @@ def decide(gateway: Gateway, call: Call) -> Plan:
     )
     found = rules.admit(catalog, call.identity, wish, provider, gateway.settings.default_max_output)
     terms, terms_json = catalog.terms(found.model, call.identity)
-    output_bound = found.output_bound if ask.has_output else 0
     return Plan(
         model=found.model,
         terms=terms,
         terms_json=terms_json,
         candidates=tuple(Candidate(provider, deployment) for provider, deployment in found.candidates),
-        amount_nanos=ceiling(terms, found.input_bound, output_bound, ask.n, ask.extra, ask.not_used),
+        amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, ask.extra, ask.not_used),
         lowered_output=None,
         input_estimate=max(1, min(found.input_bound, len(call.body) // BYTES_PER_TOKEN)),
     )
@@ -187,6 +186,4 @@ def _short_of_funds(call: Call, plan: Plan, outcome: Placed) -> ApiError:
         code, scope = "insufficient_balance", f"user {identity.user}"
         left, held = outcome.available_nanos, outcome.held_nanos
     wait = 1 if held > 0 and left + held >= plan.amount_nanos else None  # other requests of theirs will give some back
-    return ApiError.of(
-        code, scope=scope, balance=format_usd(left), needed=format_usd(plan.amount_nanos), retry_after_s=wait
-    )
+    return ApiError.of(code, scope=scope, balance=format_usd(left), needed=format_usd(plan.amount_nanos), retry_after_s=wait)

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import Terms
-from daemon.domain.usage import Usage
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
-
-
-class Reader(Protocol):
-    """Watches the bytes of a stream pass."""
-
-    usage: Usage | None
-    usage_invalid: str
-    delivered: bool
-    done: bool
-    error: dict[str, Any] | None
-    finish_reasons: dict[int, str]
-
-    def feed(self, chunk: bytes) -> None: ...
-    def flush(self) -> None: ...
-    def estimate_text(self) -> str: ...
-    @property
-    def delivered_chars(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +32,6 @@ class Ask:
     extra: dict[str, int] = field(default_factory=dict)
     not_used: frozenset[str] = frozenset()
     include_usage: bool | None = None
-    has_output: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +45,15 @@ class Call:
     public_id: str
     endpoint: str
     upstream_path: str
-    query: bytes
+    query: str
+    presented_key: bytes
     headers: list[tuple[bytes, bytes]]
     body: bytes
     data: dict[str, Any]
     ask: Ask
     model_types: frozenset[str]
     dialect: str
+    envelope: str
     provider: str | None = None
 
     @property
@@ -110,7 +93,7 @@ class Attempt:
     ms: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return {"provider": self.provider, "credential": self.credential, "status": self.status, "error": self.error, "ms": self.ms}
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class ClientGone(Exception):

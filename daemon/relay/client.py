@@ -23,12 +23,19 @@ class Client:
         self.started = False
         self.finished = False
         self.gone = False
+        self.close_after = False
+        self.status: int | None = None
+
+    def rename(self, request_id: str) -> None:
+        """The request got another id than the one it came with."""
+        self._common = [(n, request_id.encode() if n == b"x-request-id" else v) for n, v in self._common]
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Head and body at once."""
         if self.gone or self.started:
             return
         self.started = self.finished = True
+        self.status = status
         head = [*self._common, *headers, (b"content-length", b"%d" % len(body))]
         await self._guarded({"type": "http.response.start", "status": status, "headers": head})
         await self._guarded({"type": "http.response.body", "body": body, "more_body": False})
@@ -38,6 +45,7 @@ class Client:
         if self.gone:
             return
         self.started = True
+        self.status = status
         await self._guarded({"type": "http.response.start", "status": status, "headers": [*self._common, *headers]})
 
     async def write(self, chunk: bytes) -> None:

@@ -46,22 +46,18 @@ async def estimated_usage(gateway: Gateway, call: Call, text: str) -> Usage:
         prompt = await gateway.estimate_prompt(call.data)
     else:
         prompt = max(1, len(call.body) // 4)
-    meters = {"input": prompt, **call.ask.extra}
-    if call.ask.has_output:
-        meters["output"] = await gateway.estimate_text(text) if text else 0
-    return Usage(meters, estimated=True)
+    output = await gateway.estimate_text(text) if text else 0
+    return Usage({"input": prompt, "output": output}, estimated=True)
 
 
 def bill(plan: Plan, call: Call, found: Usage) -> Bill:
     """Price a usage. The request itself is a unit; an estimate never costs more than what was held."""
-    meters = found.meters
-    if "request" in plan.terms.rates and "request" not in meters:
-        meters = {**meters, "request": 1}
-    for meter, count in call.ask.extra.items():
-        if meter not in meters:
-            meters = {**meters, meter: count}
-    if meters is not found.meters:
-        found = Usage(meters, found.reasoning, found.estimated)
+    rates = plan.terms.rates
+    counted = {meter: count for meter, count in call.ask.extra.items() if meter in rates}
+    if "request" in rates:
+        counted["request"] = 1
+    if counted:
+        found = Usage({**counted, **found.meters}, found.reasoning, found.estimated)
     return price(found, plan.terms)
 
 

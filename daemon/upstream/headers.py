@@ -144,6 +144,8 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
     base (`?api-version=…`) comes first. ValueError (not quoting the URL) for a base that is not plain http(s) or holds
     user information, and for a path that another server could read differently.
     """
+    if not _VISIBLE.fullmatch(base_url + query) or "#" in query:
+        raise ValueError("the URL holds characters that must be percent-encoded")
     base = urlsplit(base_url)
     if base.scheme not in ("http", "https") or not base.hostname:
         raise ValueError("the base URL must start with http:// or https://")
@@ -155,8 +157,6 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
     check_path(path)
     if "?" in path or "#" in path:
         raise ValueError("the path must not hold a query or fragment")
-    if not _VISIBLE.fullmatch(base.query + query + base.netloc) or "#" in query:
-        raise ValueError("the URL holds characters that must be percent-encoded")
     root = base.path.rstrip("/")
     first, _, rest = path.lstrip("/").partition("/")
     last = root.rpartition("/")[2]

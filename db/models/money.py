@@ -60,12 +60,8 @@ class Hold(Table):
     request_id = TextField(primary_key=True)
     user = ForeignKeyField(User, column_name="user_id", index=False)
     key = ForeignKeyField(Key, column_name="key_id", index=False)
-    model = ForeignKeyField(
-        CatalogModel, column_name="model_id", null=True, index=False, on_delete="SET NULL"
-    )
-    provider = ForeignKeyField(
-        Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL"
-    )
+    model = ForeignKeyField(CatalogModel, column_name="model_id", null=True, index=False, on_delete="SET NULL")
+    provider = ForeignKeyField(Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL")
     state = one_of("state", HOLD_STATES, default="open")
     amount_nanos = amount("amount_nanos")
     budgeted = flag("budgeted", default=0)

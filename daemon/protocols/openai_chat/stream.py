@@ -10,7 +10,7 @@ from daemon.domain.usage import InvalidUsage, Usage
 from daemon.protocols.json_spans import top_level_span
 from daemon.protocols.openai_chat.edit import json_string
 from daemon.protocols.openai_chat.usage import CALL, delta_texts, raw_usage, usage_of
-from daemon.protocols.sse import BOM, MAX_LINE, Framer, parse_frame
+from daemon.protocols.sse import BOM, MAX_LINE, Framer, LineTooLong, parse_frame
 
 __all__ = ["StreamAdapter", "StreamReader"]
 
@@ -70,7 +70,13 @@ class StreamReader:
             self.events += 1
             self._keep(chunk)
             return
-        for raw in self._framer.split(chunk):
+        try:
+            frames = self._framer.split(chunk)
+        except LineTooLong as error:
+            for raw in error.frames:
+                self._event(raw)
+            raise
+        for raw in frames:
             self._event(raw)
 
     def flush(self) -> None:

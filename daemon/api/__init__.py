@@ -1,0 +1,10 @@
+"""What clients call. The front and the billable endpoints are plain ASGI, everything else is Quart.
+
+front        Front: every request first: path, id, CORS, body; then the billable endpoints or Quart
+paths        many spellings of a URL → one
+auth         a key from a header → an Identity, or 401
+billable     POST endpoints that cost money: decode, then daemon.relay
+passthrough  what a provider-prefixed request is: billable, allow-listed, or refused
+models account health    information, in Quart
+errors       Quart's own errors as JSON
+"""

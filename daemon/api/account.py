@@ -1,0 +1,93 @@
+"""GET /v1/key, /v1/credits, /v1/usage: what the caller's own key may do, has, and has spent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Blueprint, Response
+
+from daemon.api.reply import caller_of, json_reply
+from daemon.gateway import Gateway
+from db import clock, counters
+from db import identity as identities
+from db.counters import Count
+from db.identity import Funds
+from db.money import format_usd
+
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _spent(count: Count) -> dict[str, Any]:
+    return {"requests": count.requests, "tokens": count.tokens, "cost": format_usd(count.cost_nanos)}
+
+
+def budget(funds: Funds, limit: int | None, period: str | None, now: int) -> dict[str, Any] | None:
+    """The key's budget in its current window; None when it has none."""
+    if limit is None:
+        return None
+    current = period is None or funds.budget_window_at >= clock.window_start(now, period)
+    spent = funds.budget_spent_nanos if current else 0
+    return {
+        "limit": format_usd(limit),
+        "period": period,
+        "spent": format_usd(spent),
+        "held": format_usd(funds.budget_held_nanos),
+        "remaining": format_usd(max(0, limit - spent - funds.budget_held_nanos)),
+    }
+
+
+def make_blueprint(gateway: Gateway) -> Blueprint:
+    """The routes, bound to a gateway."""
+    blueprint = Blueprint("account", __name__)
+
+    @blueprint.get("/v1/key")
+    async def key() -> Response:
+        identity = (await caller_of(gateway)).identity
+        now = clock.now_ms()
+        funds = await gateway.store.read(identities.funds, identity.key_id)
+        today = await gateway.store.read(counters.of_day, "key", identity.key_id, now)
+        shown = {
+            "object": "key",
+            "id": str(identity.key_id),
+            "name": identity.key_name,
+            "user": identity.user,
+            "expires_at": clock.iso(identity.key_expires_at),
+            "models": sorted(identity.models) if identity.models is not None else None,
+            "limits": {"rpm": identity.rpm, "tpm": identity.tpm, "max_parallel": identity.max_parallel},
+            "budget": budget(funds, identity.budget_nanos, identity.budget_period, now),
+            "spend": format_usd(funds.key_spent_nanos),
+            "today": _spent(today),
+        }
+        return json_reply(shown, headers=NO_STORE)
+
+    @blueprint.get("/v1/credits")
+    async def credits() -> Response:
+        identity = (await caller_of(gateway)).identity
+        funds = await gateway.store.read(identities.funds, identity.key_id)
+        shown = {
+            "object": "credits",
+            "user": identity.user,
+            "balance": format_usd(funds.balance_nanos),
+            "held": format_usd(funds.held_nanos),
+            "available": format_usd(funds.available_nanos),
+            "credit_limit": format_usd(funds.credit_limit_nanos),
+            "currency": "USD",
+        }
+        return json_reply(shown, headers=NO_STORE)
+
+    @blueprint.get("/v1/usage")
+    async def usage() -> Response:
+        identity = (await caller_of(gateway)).identity
+        now = clock.now_ms()
+        user = await gateway.store.read(counters.of_day, "user", identity.user_id, now)
+        key = await gateway.store.read(counters.of_day, "key", identity.key_id, now)
+        shown = {
+            "object": "usage",
+            "user": identity.user,
+            "day": (clock.iso(clock.window_start(now, "day")) or "")[:10],
+            "today": _spent(user),
+            "key_today": _spent(key),
+        }
+        return json_reply(shown, headers=NO_STORE)
+
+    return blueprint

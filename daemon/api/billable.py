@@ -1,0 +1,57 @@
+"""The endpoints that cost money: each reads its body into an Ask; everything else is the relay's.
+
+`UNIFIED` is the table of unified routes; provider-prefixed ones are read by daemon.api.passthrough with the same functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from daemon.protocols import dialects, openai_chat
+from daemon.relay.call import Ask
+
+NO_AUDIO = frozenset({"audio_input", "audio_output"})
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A unified route: its dialect, the kinds of model that may serve it, its path at a provider, and how it reads a body."""
+
+    dialect: str
+    model_types: frozenset[str]
+    upstream_path: str
+    read: Callable[[dict[str, Any], int], Ask]
+
+
+def read_chat(body: dict[str, Any], size: int) -> Ask:
+    """A chat completion on a unified route: documented fields are checked."""
+    return _chat_ask(openai_chat.parse_request(body), size)
+
+
+def read_chat_loosely(body: dict[str, Any], size: int) -> Ask:
+    """A chat completion on a provider's own route: only what decides the price is checked."""
+    return _chat_ask(openai_chat.parse_loose(body), size)
+
+
+def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
+    audio = request.features & {"audio_input", "audio_output", "file_input"}
+    return Ask(
+        model=request.model,
+        stream=request.stream,
+        input_bound=request.input_bound(size),
+        output_limit=request.output_limit,
+        output_extra=request.output_extra,
+        n=request.n,
+        media_parts=request.media_parts,
+        features=request.features,
+        unbounded=request.unbounded,
+        not_used=frozenset() if audio else NO_AUDIO,
+        include_usage=request.include_usage,
+    )
+
+
+UNIFIED: dict[str, Endpoint] = {
+    "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, frozenset({"chat"}), "/v1/chat/completions", read_chat),
+}

@@ -1,0 +1,214 @@
+"""GET /v1/models, /v1/models/<id>, /v1/<provider>/models, /v1/provider: what is offered, to everybody or to a key's owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quart import Blueprint, Response, request
+
+from daemon.api.auth import Caller
+from daemon.api.reply import json_reply, optional_caller
+from daemon.domain.catalog import Catalog, is_priced, may_use
+from daemon.domain.errors import ApiError
+from daemon.domain.pricing import MULTIPLIER_ONE, Terms
+from daemon.gateway import Gateway
+from db import __version__
+from db.money import format_price, half_up_div
+from db.snapshot import StoredModel
+
+SAMPLING = {
+    "chat": ("temperature", "top_p", "stop", "max_tokens", "seed", "frequency_penalty", "presence_penalty"),
+}
+# Meter → key of the `pricing` object; prices per one unit.
+PRICING_KEYS = (
+    ("input", "prompt"),
+    ("output", "completion"),
+    ("cached_input", "input_cache_reads"),
+    ("cache_write_5m", "input_cache_writes"),
+    ("image", "image"),
+    ("request", "request"),
+    ("audio_input", "audio_input"),
+    ("audio_output", "audio_output"),
+    ("character", "character"),
+    ("second", "second"),
+)
+CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
+TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
+
+
+def per_unit(terms: Terms, meter: str) -> str | None:
+    """The price of one unit in USD, without exponent; None when the meter has no price of its own."""
+    rate = terms.rates.get(meter)
+    if rate is None:
+        return None
+    nanos_per_million = half_up_div(rate.price_nanos * rate.multiplier, MULTIPLIER_ONE)
+    return format_price(nanos_per_million, per_million=False)
+
+
+def pricing(terms: Terms) -> dict[str, str]:
+    """The `pricing` object: one decimal string per priced meter."""
+    return {key: text for meter, key in PRICING_KEYS if (text := per_unit(terms, meter)) is not None}
+
+
+def visible(catalog: Catalog, caller: Caller | None) -> list[StoredModel]:
+    """Models that this caller may use; for nobody, the public ones. Unpriced ones are never shown."""
+    if caller is None:
+        return [m for m in catalog.models if m.enabled and not m.private and is_priced(m) and m.deployments]
+    return [m for m in catalog.models if may_use(m, caller.identity) and is_priced(m) and m.deployments]
+
+
+def entry(gateway: Gateway, catalog: Catalog, model: StoredModel, name: str, caller: Caller | None) -> dict[str, Any]:
+    """One item of the list, under one of the names that work."""
+    provider = catalog.providers[model.deployments[0].provider_id].stored
+    shown: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": model.created_at // 1000,
+        "owned_by": provider.slug,
+        "name": model.display_name,
+        "description": model.description,
+        "type": model.type,
+        "pricing": pricing(catalog.list_terms(model)),
+        "context_length": model.context_length,
+        "max_output_length": model.max_output,
+        "input_modalities": list(model.input_modalities),
+        "output_modalities": list(model.output_modalities),
+        "supported_sampling_parameters": list(SAMPLING.get(model.type, ())),
+        "supported_features": sorted(model.features),
+    }
+    if name != model.public_id:
+        shown["canonical_id"] = model.public_id
+    if caller is not None:
+        shown["effective_pricing"] = pricing(catalog.terms(model, caller.identity)[0])
+    return shown
+
+
+def names(gateway: Gateway, catalog: Catalog, model: StoredModel) -> list[str]:
+    """Every name of a model that is listed: its id, its aliases, and `Provider#Model`."""
+    listed = [model.public_id, *model.aliases]
+    if gateway.settings.list_hash_ids:
+        for deployment in model.deployments:
+            listed.append(f"{catalog.providers[deployment.provider_id].stored.name}#{model.public_id}")
+    return list(dict.fromkeys(listed))
+
+
+def _headers(caller: Caller | None) -> dict[str, str]:
+    headers = {"Vary": "Authorization, X-Api-Key"}
+    if caller is not None:
+        headers["Cache-Control"] = "no-store"
+    return headers
+
+
+def make_blueprint(gateway: Gateway) -> Blueprint:
+    """The routes, bound to a gateway."""
+    blueprint = Blueprint("models", __name__)
+
+    async def audience() -> Caller | None:
+        caller = await optional_caller(gateway)
+        if caller is None and not gateway.settings.list_models_anonymously:
+            raise ApiError.of("missing_api_key")
+        await gateway.snapshot.refresh()
+        return caller
+
+    def listing(models: list[StoredModel], caller: Caller | None) -> Response:
+        catalog = gateway.snapshot.catalog
+        data = [
+            entry(gateway, catalog, model, name, caller)
+            for model in models
+            if _wanted(model)
+            for name in names(gateway, catalog, model)
+        ]
+        return json_reply({"object": "list", "data": data}, headers=_headers(caller))
+
+    def one(name: str, caller: Caller | None, slug: str | None) -> Response:
+        catalog = gateway.snapshot.catalog
+        provider = catalog.provider_by_slug.get(slug) if slug else None
+        found = catalog.for_provider(provider, name) if provider else catalog.resolve(name)
+        if found is None or found.model not in visible(catalog, caller):
+            error = ApiError.of("model_not_found", model=name, param="model")
+            if name.lower() in catalog.provider_names:
+                error.message += " If the id is of the form Provider#Model, encode `#` as `%23` in a URL."
+            raise error
+        return json_reply(entry(gateway, catalog, found.model, name, caller), headers=_headers(caller))
+
+    @blueprint.get("/v1/models")
+    async def list_models() -> Response:
+        caller = await audience()
+        return listing(visible(gateway.snapshot.catalog, caller), caller)
+
+    @blueprint.get("/v1/models/<path:name>")
+    async def get_model(name: str) -> Response:
+        return one(name, await audience(), None)
+
+    @blueprint.get("/v1/<slug>/models")
+    async def list_provider_models(slug: str) -> Response:
+        caller = await audience()
+        catalog = gateway.snapshot.catalog
+        provider = catalog.provider_by_slug.get(slug)
+        if provider is None:
+            raise ApiError.of("unknown_provider", method="GET", path=request.path, provider=slug)
+        served = [
+            model
+            for model in visible(catalog, caller)
+            if any(deployment.provider_id == provider.stored.id for deployment in model.deployments)
+        ]
+        return listing(served, caller)
+
+    @blueprint.get("/v1/<slug>/models/<path:name>")
+    async def get_provider_model(slug: str, name: str) -> Response:
+        caller = await audience()
+        if slug not in gateway.snapshot.catalog.provider_by_slug:
+            raise ApiError.of("unknown_provider", method="GET", path=request.path, provider=slug)
+        return one(name, caller, slug)
+
+    @blueprint.get("/v1/provider")
+    async def provider_information() -> Response:
+        await gateway.snapshot.refresh()
+        return json_reply(describe(gateway, base_url(gateway)))
+
+    return blueprint
+
+
+def _wanted(model: StoredModel) -> bool:
+    """The filters of the query: ?feature=tools&modality=image&type=chat."""
+    args = request.args
+    if any(feature not in model.features for feature in args.getlist("feature")):
+        return False
+    if any(m not in model.input_modalities + model.output_modalities for m in args.getlist("modality")):
+        return False
+    return "type" not in args or args["type"] == model.type
+
+
+def base_url(gateway: Gateway) -> str:
+    """The URL by which clients reach this gateway: as configured, else as this client did."""
+    return gateway.settings.public_base_url.rstrip("/") or f"{request.scheme}://{request.host}"
+
+
+def describe(gateway: Gateway, base: str) -> dict[str, Any]:
+    """What the gateway as a whole offers, computed from the models that are enabled and public."""
+    models = visible(gateway.snapshot.catalog, None)
+    capabilities = {TYPE_CAPABILITIES[model.type] for model in models if model.type in TYPE_CAPABILITIES}
+    capabilities |= {CAPABILITIES[f] for model in models for f in model.features if f in CAPABILITIES}
+    return {
+        "object": "provider",
+        "id": gateway.settings.service_name,
+        "name": gateway.settings.service_name,
+        "description": "One base URL and one key for every model.",
+        "version": __version__,
+        "base_url": f"{base}/v1",
+        "endpoints": ["/v1/chat/completions", "/v1/models", "/v1/provider", "/v1/key", "/v1/credits", "/v1/usage"],
+        "capabilities": sorted(capabilities),
+        "modalities": {
+            "input": sorted({m for model in models for m in model.input_modalities}),
+            "output": sorted({m for model in models for m in model.output_modalities}),
+        },
+        "model_count": len(models),
+        "docs_url": f"{base}/docs",
+        "pricing_url": f"{base}/docs/pricing",
+        "status_url": f"{base}/api/status",
+        "auth": {"type": "bearer"},
+        "rate_limits": {
+            "requests_per_minute": None,
+            "headers": ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
+        },
+    }

@@ -1,0 +1,85 @@
+"""The composition root: the only module that names every concrete part of a worker."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from quart import Quart
+
+from daemon import log
+from daemon.api import account, errors, health, models
+from daemon.api.billable import UNIFIED
+from daemon.api.front import Asgi, Front
+from daemon.domain.catalog import Provider
+from daemon.gateway import Gateway
+from daemon.metrics import Metrics
+from daemon.snapshot import Snapshot
+from daemon.store import Store
+from daemon.tasks import Tasks
+from daemon.upstream.base import Upstream
+from daemon.upstream.demo import DemoUpstream
+from daemon.upstream.send import Upstream as HttpUpstream
+from db import __version__, processes
+from db.secrets import MasterKeys
+from db.settings import Settings
+
+KEEPALIVE_S = 15.0
+
+
+async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
+    """Open the database threads, register this process as an owner of holds, read the catalogue."""
+    metrics = Metrics()
+
+    def failed(error: BaseException) -> None:
+        metrics.database_error()
+        log.error("background write failed", error=type(error).__name__, text=str(error)[:300])
+
+    store = Store(on_error=failed)
+    process_id = await store.write(processes.register)
+    return Gateway(
+        settings=settings,
+        store=store,
+        snapshot=await Snapshot.open(store, master),
+        tasks=Tasks(),
+        metrics=metrics,
+        process_id=process_id,
+        make_upstream=make_upstream,
+        counting=ThreadPoolExecutor(1, thread_name_prefix="count-tokens"),
+    )
+
+
+def make_upstream(provider: Provider) -> Upstream:
+    """The way to a provider, by its protocol."""
+    stored = provider.stored
+    if stored.protocol == "demo":
+        return cast(Upstream, DemoUpstream())
+    return cast(Upstream, HttpUpstream(limit=stored.max_connections, keepalive_s=KEEPALIVE_S, version=__version__))
+
+
+def create_app(gateway: Gateway) -> Quart:
+    """Quart with every route, behind the ASGI front."""
+    app = Quart("daemon", static_folder=None)
+    app.config.update(
+        RESPONSE_TIMEOUT=None,
+        BODY_TIMEOUT=30,
+        MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,
+        PROVIDE_AUTOMATIC_OPTIONS=False,
+    )
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    for module in (models, account, health):
+        app.register_blueprint(module.make_blueprint(gateway))
+    for path in UNIFIED:
+        app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])
+    app.add_url_rule("/v1/<slug>/<path:endpoint>", "billable prefixed", _answered_by_the_front, methods=["POST"])
+    errors.install(app)
+    app.asgi_app = Front(cast(Asgi, app.asgi_app), lambda: gateway)
+    for name in ("httpx", "httpcore", "aiohttp", "asyncio", "quart.app", "quart.serving", "hypercorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return app
+
+
+async def _answered_by_the_front(**parts: str) -> None:
+    raise AssertionError("billable requests are answered before they reach Quart")

@@ -1,0 +1,382 @@
+"""One call from admission to settlement, run by a task that the app owns; the client's connection only watches it.
+
+Order: the hold is durable before the first byte goes upstream; the watermark is durable before the first byte of a stream
+goes to the client; the settlement is durable before the last one does. Whatever happens in between, the hold is closed once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+
+import jiter
+
+from daemon import log
+from daemon.domain.errors import ApiError
+from daemon.domain.usage import InvalidUsage, Usage
+from daemon.gateway import Gateway
+from daemon.protocols import dialects
+from daemon.protocols.sse import LineTooLong
+from daemon.relay import attempts, settlement
+from daemon.relay.admission import Held, admit
+from daemon.relay.attempts import PassedOn, Reply
+from daemon.relay.call import Call, ClientGone, Denied, Plan
+from daemon.relay.client import Client, Headers
+from daemon.relay.settlement import Result
+from daemon.upstream import headers
+from daemon.upstream.errors import UpstreamError, UpstreamTimeout
+from db import holds
+from db.errors import DatabaseUnavailable
+from db.money import format_usd
+from db.snapshot import StoredModel
+from db.usage import UsageRow
+
+WATERMARK_S = 1.0
+CHARS_PER_TOKEN = 4
+REPLY_BYTES = 256 * 1024 * 1024
+
+
+class Exchange:
+    """Runs one call. `leave()` is called when the client's connection is gone."""
+
+    def __init__(self, gateway: Gateway, call: Call, client: Client) -> None:
+        self._gateway = gateway
+        self._call = call
+        self._client = client
+        self._result = Result()
+        self._interruptible = False
+        self._draining_upstream = False
+        self._drain_deadline: asyncio.TimerHandle | None = None
+        self._left = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task belongs to the app."""
+        self._task = self._gateway.tasks.spawn(self._run(), name=f"exchange {self._call.request_id}")
+        return self._task
+
+    def leave(self) -> None:
+        """The client is gone: stop at once, or read on to the true usage, as the provider is configured."""
+        if self._left or self._task is None or self._task.done() or self._client.finished:
+            return
+        self._left = True
+        self._client.gone = True
+        if not self._interruptible:
+            return  # the hold is being placed or settled: it is looked at right after
+        if self._may_drain():
+            self._begin_drain()
+        else:
+            self._task.cancel()
+
+    def _may_drain(self) -> bool:
+        provider = self._result.provider
+        return (
+            provider is not None
+            and provider.stored.on_disconnect == "drain"
+            and self._gateway.drains < self._gateway.settings.drain_tasks
+        )
+
+    def _begin_drain(self) -> None:
+        assert self._task is not None
+        self._draining_upstream = True
+        self._gateway.drains += 1
+        loop = asyncio.get_running_loop()
+        self._drain_deadline = loop.call_later(self._gateway.settings.drain_seconds, self._task.cancel)
+
+    async def _run(self) -> None:
+        gateway = self._gateway
+        gateway.metrics.running(1)
+        try:
+            await self._admitted()
+        except ClientGone:
+            pass
+        except Denied as denied:
+            await self._refuse(denied.error, denied.model)
+        except DatabaseUnavailable as error:
+            log.error("database unavailable", request_id=self._call.request_id, text=error.message)
+            await self._answer(ApiError.of("database_unavailable"))
+        except Exception as error:
+            log.exception("exchange failed", error, request_id=self._call.request_id)
+            with suppress(ClientGone):
+                await self._answer(ApiError.of("internal_error"))
+        finally:
+            gateway.metrics.running(-1)
+            if self._drain_deadline is not None:
+                self._drain_deadline.cancel()
+            if self._draining_upstream:
+                gateway.drains -= 1
+            if not self._client.finished:
+                self._client.gone = True
+
+    async def _admitted(self) -> None:
+        held: Held = await admit(self._gateway, self._call)
+        if held.call.request_id != self._call.request_id:
+            self._client.rename(held.call.request_id)
+        self._call = held.call
+        await _Relay(self, held.plan).run()
+
+    # -- ends without a hold
+
+    async def _refuse(self, error: ApiError, model: StoredModel | None) -> None:
+        call = self._call
+        record = UsageRow(
+            request_id=call.request_id,
+            at=call.at,
+            user_id=call.identity.user_id,
+            key_id=call.identity.key_id,
+            endpoint=call.endpoint,
+            requested_model=call.ask.model[:200],
+            status="refused",
+            http_status=error.http_status,
+            model_id=model.id if model else None,
+            stream=call.ask.stream,
+            latency_ms=int((time.monotonic() - call.started) * 1000),
+            error_code=error.code,
+        )
+        try:
+            await settlement.refused(self._gateway, record)
+        finally:
+            with suppress(ClientGone):
+                await self._answer(error)
+
+    async def _answer(self, error: ApiError) -> None:
+        """The error, in the caller's dialect: as a reply of its own, or as the last event of a stream that has begun."""
+        if self._client.started:
+            await self._client.finish(dialects.error_event(error, self._call.envelope, self._call.request_id))
+            return
+        status, head, body = dialects.error_reply(error, self._call.envelope, self._call.request_id)
+        await self._client.whole(status, head, body)
+
+
+class _Relay:
+    """The part of an exchange that has a hold. It ends with the hold closed."""
+
+    def __init__(self, exchange: Exchange, plan: Plan) -> None:
+        self._exchange = exchange
+        self._gateway = exchange._gateway
+        self._call: Call = exchange._call
+        self._client = exchange._client
+        self._result = exchange._result
+        self._plan = plan
+        self._closed = False
+        self._sent = False  # the provider may have seen the request
+        self._text = ""  # what a non-streaming reply said, for an estimate
+        self._usage: Usage | None = None
+        self._reader = dialects.reader(self._call.dialect)
+        self._marked = 0.0
+
+    async def run(self) -> None:
+        """Attempt, relay, and close the hold, whatever happens."""
+        exchange = self._exchange
+        try:
+            if exchange._left:
+                raise ClientGone
+            exchange._interruptible = True
+            try:
+                reply = await attempts.first_reply(self._gateway, self._call, self._plan, self._result)
+                self._sent = True
+                try:
+                    await self._relay(reply)
+                finally:
+                    exchange._interruptible = False
+                    await reply.upstream.aclose()
+            finally:
+                exchange._interruptible = False
+        except PassedOn as error:
+            await self._close("error", error.status, "upstream_refused")
+            await self._client.whole(error.status, [(b"content-type", error.content_type)], error.body)
+        except ApiError as error:
+            await self._fail(error)
+        except (ClientGone, asyncio.CancelledError) as error:
+            await self._interrupted(error)
+        except BaseException:
+            await self._close("error", 500, "internal_error")
+            raise
+
+    # -- ends
+
+    async def _fail(self, error: ApiError) -> None:
+        """The provider failed. What was delivered is charged; nothing else is."""
+        await self._close("error", error.http_status, error.code)
+        with suppress(ClientGone):
+            await self._exchange._answer(error)
+
+    async def _interrupted(self, error: BaseException) -> None:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None:
+            task.uncancel()
+        if self._exchange._left or isinstance(error, ClientGone):
+            self._sent = self._sent or bool(self._result.attempts)
+            await self._close("client_disconnected", 499, "client_disconnected")
+            return
+        stopped = ApiError.of("shutting_down")
+        await self._close("error", 503, stopped.code)
+        with suppress(ClientGone):
+            await self._exchange._answer(stopped)
+
+    async def _close(self, status: str, http_status: int, code: str | None) -> None:
+        """Close the hold once: charge what was used or delivered, release it when that is nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        result, now = self._result, time.monotonic()
+        result.status, result.http_status, result.error_code = status, http_status, code
+        used = await self._used(whole=status == "ok", gone=status == "client_disconnected")
+        if used is None:
+            await settlement.release(self._gateway, self._call, self._plan, result, now)
+        else:
+            await settlement.settle(self._gateway, self._call, self._plan, result, used, now)
+
+    async def _used(self, *, whole: bool, gone: bool) -> Usage | None:
+        """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
+        reader = self._reader
+        found = self._usage or reader.usage
+        delivered = reader.delivered or self._text or self._marked > 0
+        if found is not None and (whole or delivered or gone):
+            return found
+        if whole or delivered or (gone and self._sent):
+            return await settlement.estimated_usage(self._gateway, self._call, self._text or reader.estimate_text())
+        return None
+
+    # -- the reply
+
+    async def _relay(self, reply: Reply) -> None:
+        upstream = reply.upstream
+        provider = reply.candidate.provider.stored
+        self._result.served_model = self._plan.model.public_id
+        try:
+            content_type = next((v for name, v in upstream.headers if name.lower() == b"content-type"), b"")
+            if content_type.partition(b";")[0].strip().lower() == b"text/event-stream":
+                await self._stream(reply, content_type)
+            else:
+                await self._whole(reply, content_type)
+        except UpstreamTimeout as error:
+            raise ApiError.of("upstream_timeout", provider=provider.slug) from error
+        except (UpstreamError, LineTooLong) as error:
+            raise ApiError.of("upstream_error", provider=provider.slug, reason=str(error)) from error
+
+    def _head(self, reply: Reply) -> Headers:
+        stored = reply.candidate.provider.stored
+        head = headers.reply_headers(reply.upstream.headers, secrets=reply.secrets)
+        head.append((b"x-gateway-model", self._plan.model.public_id.encode("utf-8", "replace")))
+        head.append((b"x-gateway-provider", stored.slug.encode()))
+        if self._plan.lowered_output is not None:
+            head.append((b"x-gateway-max-tokens", b"%d" % self._plan.lowered_output))
+        return head
+
+    async def _whole(self, reply: Reply, content_type: bytes) -> None:
+        """A reply in one piece: read, settle, send."""
+        body = await reply.upstream.read(REPLY_BYTES)
+        self._result.ttft_ms = int((time.monotonic() - self._call.started) * 1000)
+        self._exchange._interruptible = False
+        if self._call.dialect != "raw":
+            try:
+                data = jiter.from_json(body)
+            except ValueError:
+                data = None
+            if not isinstance(data, dict) or ("error" in data and data["error"] and "choices" not in data):
+                raise ApiError.of(
+                    "upstream_error",
+                    provider=reply.candidate.provider.stored.slug,
+                    reason="its reply cannot be read" if not isinstance(data, dict) else "it answered with an error",
+                )
+            try:
+                self._usage = dialects.usage_of(self._call.dialect, data)
+            except InvalidUsage as error:
+                log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
+            if self._usage is None:
+                self._text = dialects.reply_text(self._call.dialect, data) or " "
+        if not self._call.verbatim and reply.candidate.deployment.upstream_name != self._call.ask.model:
+            body = dialects.rewrite_reply_model(self._call.dialect, body, self._call.ask.model)
+        await self._settled(reply, body)
+
+    async def _settled(self, reply: Reply, body: bytes) -> None:
+        self._closed = True
+        self._result.http_status = reply.upstream.status
+        used = await self._used(whole=True, gone=False)
+        assert used is not None
+        if self._exchange._left:
+            self._result.status, self._result.error_code = "client_disconnected", "client_disconnected"
+        settled = await settlement.settle(self._gateway, self._call, self._plan, self._result, used, time.monotonic())
+        head = self._head(reply)
+        head.append((b"x-gateway-cost", format_usd(settled.charged_nanos).encode()))
+        await self._client.whole(reply.upstream.status, head, body)
+
+    async def _stream(self, reply: Reply, content_type: bytes) -> None:
+        """A stream: what arrives goes on at once, but for its end, which waits for the settlement."""
+        call, client, reader = self._call, self._client, self._reader
+        requested = call.ask.model if not call.verbatim else None
+        if reply.candidate.deployment.upstream_name == requested:
+            requested = None
+        adapter = dialects.adapter(call.dialect, strip_usage=attempts.asks_usage(call, reply.candidate), model_name=requested)
+        drained, events = 0, -1
+        async for chunk in reply.upstream.chunks():
+            reader.feed(chunk)
+            out = adapter.feed(chunk)
+            if self._marked == 0.0:
+                await self._begin(reply)
+                events = 0
+            if reader.events != events:
+                events = reader.events
+                reply.upstream.progress()
+            if reader.done or reader.error is not None:
+                await self._end_of_stream(reply, out + adapter.flush())
+                return
+            if self._exchange._left:
+                drained += len(chunk)
+                if drained > self._gateway.settings.drain_bytes:
+                    raise ClientGone
+                continue
+            await client.write(out)
+            self._watermark()
+        reader.flush()
+        if self._marked == 0.0:
+            raise ApiError.of("upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent an empty stream")
+        await self._end_of_stream(reply, adapter.flush())
+
+    async def _begin(self, reply: Reply) -> None:
+        """Before the first byte goes out: the watermark is durable, so that a crash from now on charges."""
+        self._marked = time.monotonic()
+        self._result.ttft_ms = int((self._marked - self._call.started) * 1000)
+        self._exchange._interruptible = False
+        await self._gateway.store.write(
+            partial(holds.mark_delivered, self._call.request_id, 1), order=self._call.identity.user_id
+        )
+        self._exchange._interruptible = True
+        if self._exchange._left and not self._exchange._draining_upstream:
+            if not self._exchange._may_drain():
+                raise ClientGone
+            self._exchange._begin_drain()
+        head = self._head(reply)
+        head.append((b"cache-control", b"no-cache"))
+        head.append((b"x-accel-buffering", b"no"))
+        await self._client.start(reply.upstream.status, head)
+
+    def _watermark(self) -> None:
+        now = time.monotonic()
+        if now - self._marked < WATERMARK_S:
+            return
+        self._marked = now
+        tokens = max(1, self._reader.delivered_chars // CHARS_PER_TOKEN)
+        self._gateway.store.write_soon(
+            partial(holds.mark_delivered, self._call.request_id, tokens), order=self._call.identity.user_id
+        )
+
+    async def _end_of_stream(self, reply: Reply, rest: bytes) -> None:
+        """The provider's stream is over: settle, then let the end go out."""
+        self._exchange._interruptible = False
+        reader, slug = self._reader, reply.candidate.provider.stored.slug
+        if reader.error is not None:
+            await self._close("error", 502, "upstream_error")
+            await self._client.finish(attempts.masked(rest, reply.candidate.provider, reply.secrets))
+            return
+        complete = reader.done or bool(reader.finish_reasons) or self._call.dialect == "raw"
+        if not complete and not self._call.verbatim:
+            broken = ApiError.of("upstream_error", provider=slug, reason="its stream ended before it was complete")
+            await self._close("error", 502, broken.code)
+            await self._client.finish(rest + dialects.error_event(broken, self._call.envelope, self._call.request_id))
+            return
+        await self._close("client_disconnected" if self._exchange._left else "ok", 200, None)
+        await self._client.finish(rest)
