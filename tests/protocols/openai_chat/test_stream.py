@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from daemon.domain.usage import Usage
 from daemon.protocols.openai_chat import StreamAdapter, StreamReader
 from daemon.protocols.openai_chat.stream import PENDING_MAX, TEXT_MAX
+from daemon.protocols.sse import LineTooLong
 
 DONE = b"data: [DONE]\n\n"
 
@@ -169,6 +170,13 @@ def test_all_line_ends_are_read(end: bytes) -> None:
     stream = b"".join(event(obj, end) for obj in [text("a"), text("b"), {"choices": [], "usage": usage(2, 1)}])
     reader = read(stream + b"data: [DONE]" + end + end)
     assert (reader.usage, reader.estimate_text(), reader.done) == (Usage({"input": 2, "output": 1}), "ab", True)
+
+
+def test_what_came_before_an_endless_line_is_read() -> None:
+    reader = StreamReader(max_line=500)
+    with pytest.raises(LineTooLong):
+        reader.feed(event(text("a", usage=usage(3, 1))) + b"data: " + b"x" * 600)
+    assert (reader.usage, reader.estimate_text()) == (Usage({"input": 3, "output": 1}), "a")
 
 
 def test_comments_are_no_progress() -> None:
