@@ -192,8 +192,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (BrokenPipeError, SystemExit):
+        # The reader of a pipe (head, less) has seen enough. Typer turns that into SystemExit, and raises it for
+        # nothing else when standalone_mode is off.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except typer.TyperException as error:
         if type(error).__name__ == "NoArgsIsHelpError":

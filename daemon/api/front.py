@@ -137,10 +137,9 @@ class Front:
                 message = {**message, "headers": [*message.get("headers", ()), *common]}
             await send(message)
 
-        state = {**scope.get("state", {}), "request_id": identifier}
-        await self._inner(
-            {**scope, "path": unquote(path), "raw_path": path.encode("latin-1"), "state": state}, receive, sending
-        )
+        state = {**scope.get("state", {}), "request_id": request.request_id}
+        path, raw_path = unquote(request.path), request.path.encode("latin-1")
+        await self._inner({**scope, "path": path, "raw_path": raw_path, "state": state}, receive, sending)
 
     async def _prefixed(
         self, gateway: Gateway, request: _Request, slug: str, endpoint: str, receive: Receive, length: bytes | None
