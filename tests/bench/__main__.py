@@ -187,7 +187,7 @@ def main() -> int:
     directory = Path(tempfile.mkdtemp(prefix="run-", dir=cache_dir()))
     keep = False
     try:
-        with procs.sigterm_ends_cleanly():
+        with procs.sigterm_ends_cleanly(), procs.alone(cache_dir()):
             result = run(options, directory)
     except Unavailable as why:
         say(f"no benchmark: {why}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import socket
@@ -138,6 +139,17 @@ def fdatasync_ms(directory: Path) -> float:
             times.append(time.perf_counter() - started)
     path.unlink()
     return sorted(times)[25] * 1000
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Hold the machine's one benchmark lock; Unavailable when another run has it."""
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Unavailable("another benchmark is running on this machine") from error
+        yield
 
 
 @contextlib.contextmanager

@@ -215,6 +215,11 @@ def test_a_figure_needs_one_charge_per_reply(entries: int, ok: bool, monkeypatch
     assert gateway.verify_billing()["ok"] is ok
 
 
+def test_two_runs_do_not_share_the_cores(tmp_path: Path) -> None:
+    with procs.alone(tmp_path), pytest.raises(procs.Unavailable), procs.alone(tmp_path):
+        pass
+
+
 def test_a_process_is_measured_and_ended(tmp_path: Path) -> None:
     script = "import time\nend=time.time()+0.3\nwhile time.time()<end: pass\nprint('done', flush=True)\ntime.sleep(60)"
     core = procs.two_cores()[0]
