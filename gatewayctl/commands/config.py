@@ -9,6 +9,7 @@ from typing import Any
 import typer
 
 from db import settings
+from db.backup import without_password
 from db.errors import Invalid
 from gatewayctl import context, output, parse
 from gatewayctl.errors import Usage
@@ -22,7 +23,7 @@ def _shown(row: settings.Row, value: Any) -> Any:
     if row.secret:
         return "…" if value else ""
     if row.name == "db":
-        return context.without_password(value)
+        return without_password(value)
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -67,7 +68,7 @@ def set_value(
         raise Usage("The value is given twice", "Give VALUE, --from-env or --from-file")
     if value is None:
         value = parse.secret(from_env, from_file)
-    elif row.secret or (name == "db" and context.without_password(value) != value):
+    elif row.secret or (name == "db" and without_password(value) != value):
         raise Usage(f"{name} holds a secret, which must not stand in arguments", "Use --from-env VAR or --from-file PATH")
     parsed = settings.parse(name, value)
     _write(name, list(parsed) if isinstance(parsed, tuple) else parsed)

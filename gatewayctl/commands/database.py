@@ -9,6 +9,7 @@ import typer
 
 from db import backup as backups
 from db import checks, engine, migrate
+from db.backup import without_password
 from db.models import database
 from gatewayctl import context, output
 from gatewayctl.commands._shared import YES
@@ -36,7 +37,7 @@ def status() -> None:
     found = migrate.status()
     output.record(
         {
-            "url": context.without_password(url),
+            "url": without_password(url),
             "backend": "sqlite" if engine.is_sqlite() else "postgresql",
             "size_bytes": _size(url),
             "current": found.current,
@@ -102,7 +103,7 @@ def restore(file: Path = typer.Argument(metavar="FILE"), yes: bool = YES) -> Non
     Example: gatewayctl db restore /backup/gateway-2026-11-20.db --yes
     """
     url = context.database_url()
-    output.confirm(f"Replacing the database at {context.without_password(url)} by {file}", yes=yes)
+    output.confirm(f"Replacing the database at {without_password(url)} by {file}", yes=yes)
     kept = backups.restore(url, file)
     context.state.opened = True
     result: dict[str, Any] = {"restored": str(file), "kept": None if kept is None else str(kept)}

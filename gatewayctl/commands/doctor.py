@@ -7,7 +7,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import peewee
+
 from db import checks, clock, engine, migrate, processes
+from db.backup import without_password
 from db.checks import Finding, Status
 from db.errors import StoreError
 from gatewayctl import context
@@ -88,19 +91,30 @@ def _database() -> list[Finding]:
     try:
         with engine.translated_errors():
             engine.read_only_connection()
-        found.append(Finding("database", Status.OK, context.without_password(url)))
+        found.append(Finding("database", Status.OK, without_password(url)))
         migrate.require_current()
         found.append(Finding("schema", Status.OK, f"{len(migrate.status().applied)} migrations"))
         found += checks.engine()
         found += checks.content()
         found += checks.keys(context.settings().max_key_age_days, clock.now_ms())
-    except StoreError as error:
-        return [*found, Finding("database", Status.FAIL, error.message, error.hint)]
+    except (StoreError, peewee.DatabaseError) as error:
+        return [*found, _unusable(error)]
     try:
         keys = context.master_keys()
     except StoreError:
         return [*found, *_gateway()]  # named above
     return [*found, *checks.credentials(keys), *_gateway()]
+
+
+def _unusable(error: Exception) -> Finding:
+    """Why the database cannot be used: what the driver said, because here it is not enough to be sent to doctor."""
+    if not isinstance(error, StoreError):  # the file is damaged, or is no database
+        return Finding("database", Status.FAIL, f"The database cannot be read: {error}", "Run: gatewayctl db restore FILE")
+    cause = str(error.__cause__ or "").strip().splitlines()
+    if error.hint != "Run: gatewayctl doctor" or not cause:
+        return Finding("database", Status.FAIL, error.message, error.hint)
+    detail = f"{error.message}: {cause[0][:200]}"
+    return Finding("database", Status.FAIL, detail, "Check the server, the file and the URL: gatewayctl config show db")
 
 
 def _place(url: str) -> list[Finding]:

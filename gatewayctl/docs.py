@@ -1,0 +1,166 @@
+"""docs/cli.md, made from the commands themselves: `python -m gatewayctl.docs` writes it, `--check` compares it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from db import settings
+from gatewayctl import cli
+
+TARGET = Path(__file__).parent.parent / "docs" / "cli.md"
+COMMON = frozenset({"db", "json", "quiet", "help"})
+INTRO = """\
+# Command line
+
+Made from the commands by `python -m gatewayctl.docs`; do not edit.
+
+Every command takes `--db URL`, `--json` and `--quiet` (`-q`), before or after its name, and `--help`.
+
+- stdout is data, stderr is talk. `--json` prints exactly one document, a list as an array; `--quiet` only the id.
+- Money is a decimal string in USD, time is ISO 8601 in UTC, ids are strings.
+- What deletes, revokes or adjusts asks first; where no one can answer, it is refused without `--yes`.
+- Secrets never stand in arguments: `--from-env VAR` or `--from-file PATH` (`-` is standard input).
+- Times back from now are written `7d`, `24h`, `30m`, or as a date or ISO 8601 instant (UTC when it names no zone).
+
+| Exit code | Meaning |
+|---|---|
+| 0 | done |
+| 1 | failed |
+| 2 | wrong usage |
+| 3 | not found |
+| 4 | conflict: it exists already, or is in the wrong state |
+| 5 | refused: it would overdraw, or needs `--yes` |
+
+An error is a sentence and the next step on stderr; with `--json` also `{"error":{"code","message","hint"}}` on stdout.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRO]
+    panel = ""
+    for noun, (_, its_panel, summary) in cli.NOUNS.items():
+        if its_panel != panel:
+            panel = its_panel
+            parts.append(f"## {panel}\n")
+        parts.extend(_noun(noun, summary))
+    parts.extend(_settings())
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _noun(noun: str, summary: str) -> Iterator[str]:
+    command = cli.load(noun)
+    verbs: dict[str, Any] = getattr(command, "commands", {})
+    yield f"### gatewayctl {noun}\n"
+    if not verbs:
+        yield from _command(f"gatewayctl {noun}", command)
+        return
+    yield f"{summary}\n"
+    for verb, child in verbs.items():
+        yield f"#### gatewayctl {noun} {verb}\n"
+        yield from _command(f"gatewayctl {noun} {verb}", child)
+
+
+def _command(path: str, command: Any) -> Iterator[str]:
+    text, examples = _text(command.help or "")
+    params = [param for param in command.params if param.name not in COMMON and not getattr(param, "hidden", False)]
+    arguments = [param for param in params if param.param_type_name == "argument"]
+    options = [param for param in params if param.param_type_name == "option"]
+    yield f"{text}\n"
+    pieces = [_argument(param) for param in arguments]
+    pieces += [f"{param.opts[0]} {_metavar(param)}".strip() for param in options if param.required]
+    if any(not param.required for param in options):
+        pieces.append("[options]")
+    yield "```console\n" + " ".join([path, *pieces]) + "\n```\n"
+    rows = [(_argument(param), param.help or "") for param in arguments if param.help]
+    rows += [(_option(param), _help(param)) for param in options]
+    if rows:
+        yield "| | |\n|---|---|"
+        for name, help in rows:
+            yield f"| `{_cell(name)}` | {_cell(help)} |"
+        yield ""
+    if examples:
+        yield "Example:\n\n```console\n" + "\n".join(examples) + "\n```\n"
+
+
+def _text(help: str) -> tuple[str, list[str]]:
+    """The prose of a help text, and its examples (the lines that begin with 'Example:')."""
+    prose: list[str] = []
+    examples: list[str] = []
+    for line in help.splitlines():
+        stripped = line.strip()
+        if stripped.startswith("Example:"):
+            examples.append(stripped.removeprefix("Example:").strip())
+        elif examples and stripped:
+            examples.append(stripped)
+        else:
+            prose.append(stripped)
+    return "\n".join(prose).strip(), [line for line in examples if line]
+
+
+def _metavar(param: Any) -> str:
+    if param.is_flag:
+        return ""
+    if param.metavar:
+        return str(param.metavar)
+    if isinstance(param.default, Enum):
+        return "|".join(str(choice.value) for choice in type(param.default))
+    return str(param.name).upper().replace("_", "-").strip("-")
+
+
+def _argument(param: Any) -> str:
+    name = str(param.metavar or param.name.upper())
+    if param.nargs == -1 and not name.endswith("…"):
+        name += "…"
+    return name if param.required or name.startswith("[") else f"[{name}]"
+
+
+def _option(param: Any) -> str:
+    names = ", ".join([*param.opts, *param.secondary_opts])
+    repeated = "…" if param.multiple else ""
+    return f"{names} {_metavar(param)}{repeated}".strip()
+
+
+def _help(param: Any) -> str:
+    default = param.default
+    if isinstance(default, Enum):
+        default = default.value
+    shown = default not in (None, False, True, "", [], ()) and not callable(default)
+    parts = [param.help or "", f"Default: {default}." if shown else "", "Required." if param.required else ""]
+    return " ".join(part for part in parts if part)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _settings() -> Iterator[str]:
+    yield "## Settings\n"
+    yield "The strongest first: a flag, the environment variable, `config.toml` in the home, the default.\n"
+    yield "| Setting | Default | Variable | |\n|---|---|---|---|"
+    for row in settings.TABLE.values():
+        default = ", ".join(row.default) if isinstance(row.default, tuple) else row.default
+        shown = str(default).lower() if isinstance(default, bool) else str(default)
+        yield f"| `{row.name}` | {f'`{_cell(shown)}`' if shown else ''} | `{row.variable}` | {_cell(row.help)} |"
+    yield ""
+    yield "`GATEWAYCTL_HOME` chooses the home, `GATEWAYCTL_MASTER_KEY` replaces `master.key`.\n"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with --check compare: 1 when it is not current."""
+    text = page()
+    if "--check" in arguments:
+        current = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
+        if not current:
+            sys.stderr.write("docs/cli.md is not current. Run: python -m gatewayctl.docs\n")
+        return 0 if current else 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
