@@ -192,9 +192,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return 130
-    except (BrokenPipeError, SystemExit):
-        # The reader of a pipe (head, less) has seen enough. Typer turns that into SystemExit, and raises it for
-        # nothing else when standalone_mode is off.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of a pipe (head, less) has seen enough; Typer turns that into SystemExit.
+        if not isinstance(error, BrokenPipeError) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except typer.TyperException as error:
