@@ -84,7 +84,7 @@ def _row(reference: str, provider: str | None = None) -> Any:
     if not found:
         raise NotFound(f"There is no credential {reference!r}", "See: gatewayctl credentials list")
     if len(found) > 1:
-        choices = ", ".join(f"{row.provider.slug}/{row.name}" for row in found)
+        choices = ", ".join(sorted(f"{row.provider.slug}/{row.name}" for row in found))
         raise Conflict(f"{reference!r} is a credential of several providers", f"Say which: {choices}")
     return found[0]
 

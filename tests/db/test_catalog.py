@@ -1,0 +1,235 @@
+"""Models: names that clash, prices with a history, and a file that round-trips."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from db import audit, catalog, catalog_file, clock, groups, known_models, meters, multipliers, prices, providers, snapshot
+from db.errors import Conflict, Invalid, NotFound, Refused, StoreError
+from db.prices import NewPrice
+
+FREE = {"input": NewPrice(0), "output": NewPrice(0)}
+
+
+@pytest.fixture
+def ready(database: str) -> str:
+    groups.create("everyone", is_default=True)
+    providers.create("openai")
+    catalog.add(catalog.NewModel("gpt", "openai", "gpt-up", FREE, aliases=("g",)))
+    return database
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("name", ["gpt", "GPT", "g", "G"])
+def test_a_name_means_one_model_in_whatever_case(name: str) -> None:
+    with pytest.raises(Conflict):
+        catalog.add(catalog.NewModel(name, "openai", "x", FREE))
+    catalog.add(catalog.NewModel("other", "openai", "x", FREE))
+    with pytest.raises(Conflict):
+        catalog.add_alias(name, "other")
+
+
+@pytest.mark.parametrize("name", ["", "a#b", "a b", "/a", "a/", "a//b", "x" * 201, "a?b", "a%2f", "é"])
+@pytest.mark.usefixtures("ready")
+def test_malformed_ids_are_refused(name: str) -> None:
+    with pytest.raises(Invalid):
+        catalog.add(catalog.NewModel(name, "openai", "x", FREE))
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_new_price_closes_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = prices.history("g")[0].valid_from_at
+    monkeypatch.setattr(clock, "now_ms", lambda: begun + 1000)
+    catalog.update("gpt", new_prices={"output": NewPrice(7, "test", "2026-01-01"), "cached_input": NewPrice(1)})
+    rows = [(row.meter, row.nanos, row.valid_from_at - begun, row.valid_to_at) for row in prices.history("gpt")]
+    assert sorted(rows, key=repr) == sorted(
+        [
+            ("cached_input", 1, 1000, None),
+            ("output", 7, 1000, None),
+            ("output", 0, 0, begun + 1000),
+            ("input", 0, 0, None),
+        ],
+        key=repr,
+    )
+    [stored] = snapshot.load().models
+    assert stored.prices == {"input": 0, "output": 7, "cached_input": 1}
+    entry = audit.entries(1)[0]
+    assert entry.before == {"prices": {"output": "0", "cached_input": None}}
+    assert entry.after == {"prices": {"output": "0.000000007", "cached_input": "0.000000001"}}
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("nanos", [-1, 2**62 + 1, True, 1.5])
+def test_a_price_that_is_no_price_is_refused(nanos: Any) -> None:
+    with pytest.raises(Invalid):
+        catalog.update("gpt", new_prices={"input": NewPrice(nanos)})
+
+
+@pytest.mark.usefixtures("ready")
+def test_what_a_type_needs_a_price_for() -> None:
+    def add(model_type: str, *priced: str) -> None:
+        name = f"{model_type}-{'-'.join(priced)}"
+        new = {meter: NewPrice(1) for meter in priced}
+        catalog.add(catalog.NewModel(name, "openai", "x", new, type=model_type))
+
+    for model_type, priced in (
+        ("chat", ()), ("chat", ("input",)), ("chat", ("request",)), ("embedding", ("output",)), ("image", ()),
+    ):  # fmt: skip
+        with pytest.raises(Refused):
+            add(model_type, *priced)
+    add("embedding", "input")
+    add("image", "image")
+    add("audio", "second")
+    with pytest.raises(Refused):
+        catalog.update("image-image", type="chat", new_prices={"input": NewPrice(1)})
+    assert catalog.show("image-image").type == "image"
+
+
+@pytest.mark.usefixtures("ready")
+def test_deleting_a_model_forgets_its_multiplier() -> None:
+    multipliers.set_for("model", "gpt", 2_000_000)
+    catalog.delete("g")
+    assert catalog.add(catalog.NewModel("gpt", "openai", "x", FREE)).multiplier_ppm == 1_000_000
+    with pytest.raises(NotFound):
+        catalog.show("g")
+
+
+def test_meters_are_those_of_the_daemon() -> None:
+    from daemon.domain.usage import METERS
+
+    assert list(meters.METERS) == list(METERS)
+    assert meters.parse_price("input", "0.15") == 150_000_000
+    assert meters.parse_price("image", "0.04") == 40_000_000 * 1_000_000
+    assert meters.format_price("second", meters.parse_price("second", "0.0001")) == "0.0001"
+
+
+# The file
+
+
+def _file(*models: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"version": 1, "models": list(models), **more})
+
+
+NEW = {"id": "new", "provider": "openai", "prices": {"input": "1", "output": "2.5"}}
+
+
+@pytest.mark.usefixtures("ready")
+def test_export_then_import_changes_nothing() -> None:
+    catalog.update("gpt", features=["tools"], description="d", multiplier_ppm=1_500_000)
+    multipliers.set_for("model", "gpt", 3, "output")
+    catalog.add(catalog.NewModel("pics", "openai", "p", {"image": NewPrice(4)}, type="image", private=True))
+    text, count = catalog_file.export(), len(audit.entries(1000))
+    changes = catalog_file.apply(catalog_file.parse(text), prune=True)
+    assert [(change.id, change.action) for change in changes] == [("gpt", "keep"), ("pics", "keep")]
+    assert (catalog_file.export(), len(audit.entries(1000))) == (text, count)
+
+
+@pytest.mark.usefixtures("ready")
+def test_import_adds_updates_and_prunes() -> None:
+    entries = catalog_file.parse(
+        _file({**NEW, "aliases": ["g"], "multiplier": "2", "groups": [], "enabled": False}, {"id": "gpt", "aliases": []})
+    )
+    before = catalog_file.export()
+    planned = catalog_file.apply(entries, dry_run=True)
+    assert catalog_file.export() == before
+    done = catalog_file.apply(entries)
+    assert planned == done
+    assert [(change.id, change.action) for change in done] == [("gpt", "update"), ("new", "add")]
+    view = catalog.show("g")  # the alias has moved
+    assert (view.public_id, view.multiplier_ppm, view.groups, view.enabled) == ("new", 2_000_000, (), False)
+    assert view.prices["output"].source == "model_catalog.json"
+    gone = catalog_file.apply(catalog_file.parse(_file(NEW)), prune=True)
+    assert [(change.id, change.action) for change in gone] == [("gpt", "delete"), ("new", "keep")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 2, "models": []}',
+        _file(more=1),
+        _file({"provider": "openai"}),
+        _file({"id": "a#b"}),
+        _file({"id": "a", "prices": {"input": 0.15}}),
+        _file({"id": "a", "prices": {"input": "-1"}}),
+        _file({"id": "a", "prices": {"input": "NaN"}}),
+        _file({"id": "a", "prices": {"input": "1e3"}}),
+        _file({"id": "a", "prices": {"tokens": "1"}}),
+        _file({"id": "a", "type": "music"}),
+        _file({"id": "a", "context_length": 0}),
+        _file({"id": "a", "context_length": True}),
+        _file({"id": "a", "features": "tools"}),
+        _file({"id": "a", "input_modalities": ["smell"]}),
+        _file({"id": "a", "multiplier": "-1"}),
+        _file({"id": "a", "multiplier": "1001"}),
+        _file({"id": "a", "colour": "red"}),
+        _file({"id": "a"}, {"id": "A"}),
+        _file({"id": "a"}, {"id": "b", "aliases": ["a"]}),
+        '{"version": 1, "models": [{"id": "a", "id": "b"}]}',
+        '{"version": 1, "models": [{"id": "a", "context_length": NaN}]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_malformed_file_is_refused_before_any_write(text: str) -> None:
+    with pytest.raises(Invalid):
+        catalog_file.parse(text)
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": "x", "prices": {"input": "1", "output": "1"}},  # no provider
+        {"id": "x", "provider": "nowhere", "prices": {"input": "1", "output": "1"}},
+        {"id": "x", "provider": "openai", "prices": {"input": "1"}},
+        {"id": "x", "provider": "openai"},
+        {"id": "gpt", "prices": {}},
+        {"id": "gpt", "groups": ["nowhere"]},
+    ],
+)
+def test_an_import_is_all_or_nothing(wrong: dict[str, Any]) -> None:
+    before, count = catalog_file.export(), len(audit.entries(1000))
+    for dry_run in (True, False):
+        with pytest.raises(StoreError):
+            catalog_file.apply(catalog_file.parse(_file(NEW, wrong)), dry_run=dry_run)
+    assert (catalog_file.export(), len(audit.entries(1000))) == (before, count)
+
+
+# What is known
+
+
+def test_known_models_come_with_exact_prices_and_where_they_are_from() -> None:
+    found = known_models.find("gpt-4o-mini", provider_slug="openai", base_url="http://127.0.0.1:9/v1")
+    assert found is not None
+    assert (found.prices["input"], found.prices["output"]) == (150_000_000, 600_000_000)
+    assert (found.context_length, found.type) == (128_000, "chat")
+    assert found.source.startswith("genai-prices ")
+    assert len(found.source_date) == 10
+    by_address = known_models.find("gpt-4o-mini", provider_slug="mine", base_url="https://api.openai.com/v1")
+    assert by_address is not None
+    assert by_address.prices == found.prices
+
+
+@pytest.mark.parametrize(
+    ("slug", "name"),
+    [("openai", "gpt-4o-mini-2"), ("openai", "nonsense"), ("mine", "gpt-4o-mini"), ("ollama", "llama3"), ("demo", "x")],
+)
+def test_nothing_is_guessed(slug: str, name: str) -> None:
+    assert known_models.find(name, provider_slug=slug) is None
+
+
+def test_known_types_and_units() -> None:
+    embedding = known_models.find("text-embedding-3-small", provider_slug="openai")
+    speech = known_models.find("whisper-1", provider_slug="openai")
+    assert embedding is not None
+    assert speech is not None
+    assert (embedding.type, set(embedding.prices)) == ("embedding", {"input"})
+    assert (speech.type, meters.format_price("second", speech.prices["second"])) == ("audio", "0.0001")
+    rising = known_models.find("gemini-2.5-pro", provider_slug="gemini")
+    assert rising is not None
+    assert any("above 200000" in note for note in rising.notes)
