@@ -39,7 +39,7 @@ def test_columns_have_an_axis_and_ends() -> None:
         "4 ┤                  ██████",
         "  ┤      ▄▄▄▄▄▄████████████",
         "0 └────────────────────────",
-        "   mon                 thu",
+        "   mon                  thu",
     ]
 
 
