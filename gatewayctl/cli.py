@@ -53,6 +53,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "endpoints": ("endpoints", OPERATE, "Every base URL that clients may use."),
     "explain": ("explain", OPERATE, "Dry run: how a request would be served, priced and admitted."),
     "db": ("database", OPERATE, "Schema, checks, backup and restore."),
+    "audit": ("audit", OPERATE, "Who changed what, when."),
     "config": ("config", OPERATE, "Settings and where each came from."),
 }
 

@@ -19,6 +19,7 @@ from gatewayctl.findings import report
 LITTLE_SPACE = 1 << 30
 NO_SPACE = 100 << 20
 CONNECT_TIMEOUT_S = 1.0
+FURTHER = {"settings": "config set --help", "master key": "init --help"}
 
 
 def command() -> None:
@@ -26,7 +27,10 @@ def command() -> None:
 
     Example: gatewayctl doctor --json
     """
-    report([*_outside(), *_database()])
+    found = _outside()
+    if not any(finding.name == "settings" and finding.status is Status.FAIL for finding in found):
+        found += _database()  # they say where it is
+    report(found)
 
 
 def _outside() -> list[Finding]:
@@ -42,7 +46,7 @@ def _caught(name: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except StoreError as error:
-        return [Finding(name, Status.FAIL, error.message, error.hint)]
+        return [Finding(name, Status.FAIL, error.message, error.hint or f"See: gatewayctl {FURTHER[name]}")]
 
 
 def _mode(path: Path) -> str | None:
