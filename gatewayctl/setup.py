@@ -5,13 +5,14 @@ Every step looks before it acts, so that doing it again changes nothing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from db import catalog, groups, keys, ledger, meters, migrate, providers, users
-from db.errors import Invalid, NotFound
+from db.errors import Conflict, Invalid, NotFound
 from db.prices import NewPrice
 from db.secrets import MASTER_KEY_VARIABLE, create_master_key, load_master_keys
 from gatewayctl import context
@@ -56,8 +57,9 @@ def initialise(*, demo: bool = False) -> Setup:
         setup.made.append("master key")
     load_master_keys(context.master_key_path())  # refuses one that is damaged or readable by others
     if not groups.list_all():
-        groups.create(groups.DEFAULT_GROUP, is_default=True)
-        setup.made.append(f"group {groups.DEFAULT_GROUP}")
+        with contextlib.suppress(Conflict):  # another init was faster
+            groups.create(groups.DEFAULT_GROUP, is_default=True)
+            setup.made.append(f"group {groups.DEFAULT_GROUP}")
     if demo:
         _add_demo(setup)
     return setup

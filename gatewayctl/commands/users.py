@@ -18,7 +18,10 @@ NAME = typer.Argument(..., metavar="NAME")
 
 
 def _show(view: Any) -> None:
-    output.record(shapes.user(view), id="name", hide=("id",))
+    shape = shapes.user(view)
+    if view.fair_use.limit is None and not output.state.json:
+        shape["fair_use"] = None  # no allowance: purely prepaid
+    output.record(shape, id="name", hide=("id",))
 
 
 def _fair_use(limit: str | None, throttle: str | None, *, removable: bool) -> dict[str, Any]:
