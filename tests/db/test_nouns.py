@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from db import audit, catalog, credentials, groups, keys, multipliers, providers, users, versions
+from db import audit, catalog, credentials, engine, groups, keys, multipliers, providers, users, versions
 from db.errors import StoreError
 from db.models import TABLES, User
 from db.prices import NewPrice
@@ -145,3 +146,35 @@ def test_no_audit_row_holds_a_secret(filled: str) -> None:
     assert "sk-abcdefghijklmnop" not in text
     assert issued.text not in text
     assert issued.text not in repr(issued)
+
+
+@pytest.mark.parametrize(
+    "create",
+    [
+        lambda: users.create("bob"),
+        lambda: groups.create("g"),
+        lambda: providers.create("mistral"),
+        lambda: credentials.add("openai", "sk-abcdefghijklmnop", MASTER, name="b"),
+        lambda: catalog.add(NEW_MODEL),
+    ],
+)
+def test_of_many_creators_at_once_one_wins_and_the_others_are_told(filled: str, create: Callable[[], Any]) -> None:
+    outcomes: list[str] = []
+    together = threading.Barrier(4)
+
+    def attempt() -> None:
+        together.wait()
+        try:
+            create()
+            outcomes.append("made")
+        except StoreError as error:
+            outcomes.append(type(error).__name__)
+        finally:
+            engine.close_connection()
+
+    threads = [threading.Thread(target=attempt) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["Conflict", "Conflict", "Conflict", "made"]
