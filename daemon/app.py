@@ -21,6 +21,7 @@ from daemon.tasks import Tasks
 from daemon.upstream.base import Upstream
 from daemon.upstream.demo import DemoUpstream
 from daemon.upstream.send import Upstream as HttpUpstream
+from daemon.watchdog import Watchdog
 from db import __version__, processes
 from db.secrets import MasterKeys
 from db.settings import Settings
@@ -43,6 +44,7 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
         store=store,
         snapshot=await Snapshot.open(store, master),
         tasks=Tasks(),
+        watchdog=Watchdog(),
         metrics=metrics,
         process_id=process_id,
         make_upstream=make_upstream,

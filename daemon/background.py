@@ -10,11 +10,13 @@ from functools import partial
 from daemon import log
 from daemon.gateway import Gateway
 from daemon.relay.settlement import estimator
+from daemon.watchdog import SWEEP_S
 from db import holds, ledger, processes
 from db.errors import StoreError
 from db.processes import DeathWatch
 
 RECOVERY_S = 2.0
+METRICS_S = 1.0
 LEDGER_CHECK_S = 60.0
 LEDGER_CHECK_SHARE = 50  # a check that takes a second runs every fifty seconds at most
 
@@ -53,6 +55,16 @@ async def recover(gateway: Gateway, watch: DeathWatch) -> None:
         await gateway.store.write(partial(processes.end, process_id))
 
 
+async def sweep(gateway: Gateway) -> None:
+    """End waits for clients that take too long."""
+    gateway.watchdog.sweep()
+
+
+async def fold_metrics(gateway: Gateway) -> None:
+    """Bring what was counted into the metrics."""
+    gateway.metrics.fold()
+
+
 async def check_ledger(gateway: Gateway) -> float:
     """Every invariant of the ledger; returns how long to wait until the next check."""
     began = time.monotonic()
@@ -69,6 +81,8 @@ def start(gateway: Gateway) -> list[asyncio.Task[None]]:
     loops: list[tuple[str, float, Callable[[], Awaitable[float | None]]]] = [
         ("beat", processes.BEAT_S, partial(beat, gateway)),
         ("recovery", RECOVERY_S, partial(recover, gateway, watch)),
+        ("watchdog", SWEEP_S, partial(sweep, gateway)),
+        ("metrics", METRICS_S, partial(fold_metrics, gateway)),
         ("ledger check", LEDGER_CHECK_S, partial(check_ledger, gateway)),
     ]
     return [asyncio.create_task(every(seconds, work), name=name) for name, seconds, work in loops]

@@ -15,14 +15,9 @@ from daemon.snapshot import Snapshot
 from daemon.store import Store
 from daemon.tasks import Tasks
 from daemon.upstream.base import Upstream
+from daemon.watchdog import Watchdog
 from db import clock
 from db.settings import Settings
-
-_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-
-
-def _base32(number: int, digits: int) -> str:
-    return "".join(_ID_ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(digits)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +37,7 @@ class Gateway:
     store: Store
     snapshot: Snapshot
     tasks: Tasks
+    watchdog: Watchdog
     metrics: Metrics
     process_id: int
     make_upstream: Callable[[Provider], Upstream]
@@ -50,16 +46,19 @@ class Gateway:
     draining: bool = False
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
     drains: int = 0  # streams that are read on after their client left
+    _numbered: int = 0
+    _id_of_process: int = field(default_factory=lambda: secrets.randbits(64))
     _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
 
     def new_request_id(self) -> str:
-        """Unique, and in order of time, so that rows written together lie together."""
-        return f"req_{_base32(clock.now_ms(), 9)}{_base32(secrets.randbits(65), 13)}"
+        """Unique, and in order of time, so that rows written together lie together: time, process (random), number."""
+        self._numbered += 1
+        return f"req_{clock.now_ms():011x}{self._id_of_process:016x}{self._numbered:06x}"
 
     def new_suffix(self) -> str:
         """What makes a client's own request id unique when it was used before."""
-        return _base32(secrets.randbits(40), 8)
+        return f"{secrets.randbits(40):010x}"
 
     def upstream(self, provider: Provider) -> Upstream:
         """The client of a provider; made anew when the provider's own settings changed, the old one closed later."""

@@ -60,7 +60,7 @@ class HoldState(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost microseconds on every request; nobody changes one
 class HoldRequest:
     """What a hold is asked for. Versions are those of the knowledge by which the request was admitted."""
 

@@ -31,10 +31,10 @@ from db.errors import Invalid, NotInitialised
 KEY_PREFIX = "sk-gw-"
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _ALPHABET_SET = frozenset(_ALPHABET)
-_PUBLIC_LENGTH = 8
+PUBLIC_ID_LENGTH = 8
 _SECRET_LENGTH = 36
 _CHECKSUM_LENGTH = 6
-KEY_LENGTH = len(KEY_PREFIX) + _PUBLIC_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
+KEY_LENGTH = len(KEY_PREFIX) + PUBLIC_ID_LENGTH + 1 + _SECRET_LENGTH + _CHECKSUM_LENGTH
 
 
 def _base62(length: int) -> str:
@@ -63,7 +63,7 @@ class NewKey:
 
 def make_key() -> NewKey:
     """A new random key (214 bits of secret)."""
-    public_id = _base62(_PUBLIC_LENGTH)
+    public_id = _base62(PUBLIC_ID_LENGTH)
     body = f"{KEY_PREFIX}{public_id}_{_base62(_SECRET_LENGTH)}"
     text = body + _checksum(body)
     return NewKey(text=text, public_id=public_id, digest=digest_of(text))
@@ -79,7 +79,7 @@ def public_id_of(text: str) -> str | None:
     if len(text) != KEY_LENGTH or not text.startswith(KEY_PREFIX) or not text.isascii():
         return None
     body, checksum = text[:-_CHECKSUM_LENGTH], text[-_CHECKSUM_LENGTH:]
-    separator = len(KEY_PREFIX) + _PUBLIC_LENGTH
+    separator = len(KEY_PREFIX) + PUBLIC_ID_LENGTH
     public_id = body[len(KEY_PREFIX) : separator]
     if body[separator] != "_" or not _ALPHABET_SET.issuperset(public_id):
         return None

@@ -19,7 +19,7 @@ INSERT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would cost microseconds on every request; nobody changes one
 class UsageRow:
     """What is known of a request when it ends. `usage` and `terms` are JSON texts; costs are nano-USD."""
 

@@ -10,7 +10,9 @@ from daemon.gateway import Gateway
 from daemon.snapshot import public_id_of
 from db import clock
 from db.identity import Identity, proves
+from db.secrets import KEY_PREFIX, PUBLIC_ID_LENGTH
 
+PUBLIC_ID = slice(len(KEY_PREFIX), len(KEY_PREFIX) + PUBLIC_ID_LENGTH)
 KEY_HEADERS = (b"x-api-key", b"x-goog-api-key")
 
 
@@ -47,16 +49,16 @@ async def authenticate(gateway: Gateway, headers: list[tuple[bytes, bytes]], *, 
     if key is None:
         raise ApiError.of("missing_api_key")
     text = key.decode("latin-1")
-    public_id = public_id_of(text)
-    if public_id is None:
-        raise ApiError.of("invalid_api_key")
-    identity = None if fresh else gateway.snapshot.known(public_id)
+    identity = None if fresh else gateway.snapshot.known(text[PUBLIC_ID])
     if identity is None or not _usable(identity, text):
+        public_id = public_id_of(text)
+        if public_id is None:
+            raise ApiError.of("invalid_api_key")
         identity = await gateway.snapshot.look_up(public_id)
         if identity is None or not proves(identity, text):
             raise ApiError.of("invalid_api_key")
         check_identity(identity, clock.now_ms())
-    return Caller(identity, public_id, key)
+    return Caller(identity, text[PUBLIC_ID], key)
 
 
 def _usable(identity: Identity, key: str) -> bool:

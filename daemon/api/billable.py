@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from daemon.domain.admission import Ask
 from daemon.protocols import dialects, openai_chat
-from daemon.relay.call import Ask
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
 
@@ -40,6 +40,7 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
     return Ask(
         model=request.model,
         stream=request.stream,
+        body_bytes=size,
         input_bound=request.input_bound(size),
         output_limit=request.output_limit,
         output_extra=request.output_extra,

@@ -92,7 +92,7 @@ class Front:
         common: Headers = [(b"x-request-id", identifier.encode())]
         if origin is not None:
             common += CORS
-        client = Client(send, common)
+        client = Client(send, common, gateway.watchdog)
         raw = scope.get("raw_path") or scope["path"].encode()
         path = normalise(raw.decode("latin-1"), bool(html))
         query = scope["query_string"].decode("latin-1")
@@ -179,7 +179,7 @@ class Front:
         if caller is None:
             caller = await authenticate(gateway, request.headers)
         request.user = caller.identity.user
-        body = await read_body(receive, gateway.settings.max_body_bytes, length)
+        body = await read_body(gateway, receive, length)
         try:
             try:
                 data = decode_object(body)
@@ -257,7 +257,7 @@ class Front:
     ) -> None:
         caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
-        body = await read_body(receive, gateway.settings.max_body_bytes, length)
+        body = await read_body(gateway, receive, length)
         provider = gateway.snapshot.catalog.provider_by_slug[slug]
         work = forward(
             gateway,
@@ -302,36 +302,28 @@ class _Request:
         self.user: str | None = None
 
 
-async def read_body(receive: Receive, limit: int, length: bytes | None) -> bytes:
-    """The whole body; 413 when it is, or says that it is, larger than `limit` bytes."""
+async def read_body(gateway: Gateway, receive: Receive, length: bytes | None) -> bytes:
+    """The whole body; 413 when it is, or says that it is, too large; 408 when a part of it is too slow."""
+    limit = gateway.settings.max_body_bytes
     if length is not None and (not length.isdigit() or int(length) > limit):
         raise ApiError.of("payload_too_large", limit=limit)
-    first = await receive_in_time(receive)
-    if not first.get("more_body"):
-        return bytes(first.get("body", b""))
-    parts = [first.get("body", b"")]
-    size = len(parts[0])
-    while True:
-        message = await receive_in_time(receive)
-        part = message.get("body", b"")
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        try:
+            with gateway.watchdog.wait(BODY_TIMEOUT_S):
+                message = await receive()
+        except TimeoutError:
+            raise ApiError.of("request_timeout") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone("the client left before its request was complete")
+        part, more = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > limit:
             raise ApiError.of("payload_too_large", limit=limit)
-        parts.append(part)
-        if not message.get("more_body"):
-            return b"".join(parts)
-
-
-async def receive_in_time(receive: Receive) -> dict[str, Any]:
-    """The next part of a body."""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            message = await receive()
-    except TimeoutError:
-        raise ApiError.of("request_timeout") from None
-    if message["type"] == "http.disconnect":
-        raise ClientGone("the client left before its request was complete")
-    return message
+        if part:
+            parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.api.billable import Endpoint, read_chat_loosely
+from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.protocols import dialects
-from daemon.relay.call import Ask
 
 CHAT = frozenset({"chat"})
 ANY = frozenset({"chat", "embedding", "image", "audio", "rerank", "moderation"})
@@ -63,6 +63,7 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
     return Ask(
         model=model,
         stream=body.get("stream") is True,
+        body_bytes=size,
         input_bound=size + 512,
         output_limit=max(given) if given else None,
         output_extra=0,

@@ -6,7 +6,7 @@ model supports (400), context window (400), provider paused (429) or without a c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
 from daemon.domain.errors import ApiError
@@ -26,13 +26,17 @@ FEATURES = {
 FEATURE_PARAMS = {"tools": "tools", "json_mode": "response_format", "structured_outputs": "response_format"}
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What admission needs to know of a request."""
+@dataclass(slots=True)
+class Ask:
+    """What bounds the cost of a request, whatever its dialect. Never changed once made.
+
+    `body_bytes` is the length of the body; `input_bound` the prompt tokens that its text can be at most. `output_limit`
+    is per choice, None when the body names none. `extra` counts meters that the body itself fixes (images, characters);
+    `not_used` are meters that it cannot incur. `features` are what the model must support; `unbounded` are fields whose
+    cost nothing bounds.
+    """
 
     model: str
-    endpoint: str
-    model_types: frozenset[str]
     stream: bool
     body_bytes: int
     input_bound: int
@@ -42,6 +46,9 @@ class Wish:
     media_parts: int
     features: frozenset[str]
     unbounded: tuple[str, ...]
+    extra: dict[str, int] = field(default_factory=dict)
+    not_used: frozenset[str] = frozenset()
+    include_usage: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,67 +75,76 @@ def find_model(catalog: Catalog, identity: Identity, name: str, provider: Provid
     return found.model, found.provider_id
 
 
-def admit(catalog: Catalog, identity: Identity, wish: Wish, provider: Provider | None, default_output: int) -> Admitted:
+def admit(
+    catalog: Catalog,
+    identity: Identity,
+    ask: Ask,
+    provider: Provider | None,
+    *,
+    endpoint: str,
+    model_types: frozenset[str],
+    default_output: int,
+) -> Admitted:
     """Everything that can be decided without the balance; ApiError when refused."""
-    model, provider_id = find_model(catalog, identity, wish.model, provider)
-    if model.type not in wish.model_types:
-        raise ApiError.of("unsupported_endpoint", model=wish.model, endpoint=wish.endpoint, param="model")
+    model, provider_id = find_model(catalog, identity, ask.model, provider)
+    if model.type not in model_types:
+        raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     if not is_priced(model):
-        raise ApiError.of("unknown_model_pricing", model=wish.model, param="model")
-    check_features(model, wish, strict=provider is None)
-    input_bound, output_bound = bounds(model, wish, default_output)
+        raise ApiError.of("unknown_model_pricing", model=ask.model, param="model")
+    check_features(model, ask, strict=provider is None)
+    input_bound, output_bound = bounds(model, ask, default_output)
     return Admitted(model, candidates(catalog, model, provider_id), input_bound, output_bound)
 
 
-def check_features(model: StoredModel, wish: Wish, *, strict: bool) -> None:
+def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:
     """Refuse what the model is known not to do, and what nobody can say the cost of."""
-    if wish.unbounded:
+    if ask.unbounded:
         raise ApiError.of(
             "unsupported_parameter",
-            model=wish.model,
-            param=wish.unbounded[0],
-            message=f"'{wish.unbounded[0]}' is refused: its cost is not bounded by the request and model "
-            f"'{wish.model}' has no price for it.",
+            model=ask.model,
+            param=ask.unbounded[0],
+            message=f"'{ask.unbounded[0]}' is refused: its cost is not bounded by the request and model "
+            f"'{ask.model}' has no price for it.",
         )
     if not strict or model.type != "chat":
         return
-    if wish.stream and "streaming" not in model.features:
-        raise ApiError.of("unsupported_parameter", model=wish.model, param="stream")
-    for used in wish.features & FEATURES.keys():
+    if ask.stream and "streaming" not in model.features:
+        raise ApiError.of("unsupported_parameter", model=ask.model, param="stream")
+    for used in ask.features & FEATURES.keys():
         if model.features.isdisjoint(FEATURES[used]):
-            raise ApiError.of("unsupported_parameter", model=wish.model, param=FEATURE_PARAMS[used])
+            raise ApiError.of("unsupported_parameter", model=ask.model, param=FEATURE_PARAMS[used])
 
 
-def bounds(model: StoredModel, wish: Wish, default_output: int) -> tuple[int, int]:
+def bounds(model: StoredModel, ask: Ask, default_output: int) -> tuple[int, int]:
     """(input bound, output bound per choice) in tokens: what a hold must cover. 400 when the window is clearly exceeded."""
-    limit, window = wish.output_limit, model.context_length
+    limit, window = ask.output_limit, model.context_length
     if limit is not None and model.max_output is not None and limit > model.max_output:
         raise ApiError.of(
             "invalid_value",
             param="max_tokens",
             reason=f"the model's output is at most {model.max_output} tokens, {limit} were asked for",
         )
-    if window is not None and not wish.media_parts:
-        least = wish.body_bytes // CLEARLY_BYTES_PER_TOKEN
+    if window is not None and not ask.media_parts:
+        least = ask.body_bytes // CLEARLY_BYTES_PER_TOKEN
         if least + (limit or OUTPUT_ROOM) > window:
             raise ApiError.of("context_length_exceeded", limit=window, requested=least + (limit or 0), param="messages")
     output = limit if limit is not None else min(model.max_output or default_output, default_output)
     if window is not None:
         output = min(output, window)
-    return _input_bound(model, wish), output + wish.output_extra
+    return _input_bound(model, ask), output + ask.output_extra
 
 
-def _input_bound(model: StoredModel, wish: Wish) -> int:
-    text = wish.input_bound
-    if wish.media_parts:
+def _input_bound(model: StoredModel, ask: Ask) -> int:
+    text = ask.input_bound
+    if ask.media_parts:
         if model.media_tokens is not None:
-            return text + wish.media_parts * model.media_tokens
+            return text + ask.media_parts * model.media_tokens
         if model.context_length is None:
             raise ApiError.of(
                 "unsupported_parameter",
-                model=wish.model,
+                model=ask.model,
                 param="messages",
-                message=f"Images, audio and files are refused: model '{wish.model}' has neither a context length nor "
+                message=f"Images, audio and files are refused: model '{ask.model}' has neither a context length nor "
                 "a bound of tokens for such a part, so their cost is not known.",
             )
         return model.context_length

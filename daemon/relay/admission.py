@@ -65,21 +65,15 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         provider = catalog.provider_by_slug.get(call.provider)
         if provider is None:
             raise ApiError.of("unknown_provider", method="POST", path=call.endpoint, provider=call.provider)
-    wish = rules.Wish(
-        model=ask.model,
+    found = rules.admit(
+        catalog,
+        call.identity,
+        ask,
+        provider,
         endpoint=call.endpoint,
         model_types=call.model_types,
-        stream=ask.stream,
-        body_bytes=len(call.body),
-        input_bound=ask.input_bound,
-        output_limit=ask.output_limit,
-        output_extra=ask.output_extra,
-        n=ask.n,
-        media_parts=ask.media_parts,
-        features=ask.features,
-        unbounded=ask.unbounded,
+        default_output=gateway.settings.default_max_output,
     )
-    found = rules.admit(catalog, call.identity, wish, provider, gateway.settings.default_max_output)
     terms, terms_json = catalog.terms(found.model, call.identity)
     return Plan(
         model=found.model,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from daemon.domain.admission import Ask
 from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import Terms
@@ -12,31 +13,12 @@ from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What bounds the cost of a request, whatever its dialect.
-
-    `output_limit` is per choice, None when the body names none. `extra` counts meters that the body itself fixes
-    (images, characters). `features` are what the model must support. `unbounded` are fields whose cost nothing bounds.
-    """
-
-    model: str
-    stream: bool
-    input_bound: int
-    output_limit: int | None
-    output_extra: int
-    n: int
-    media_parts: int
-    features: frozenset[str]
-    unbounded: tuple[str, ...]
-    extra: dict[str, int] = field(default_factory=dict)
-    not_used: frozenset[str] = frozenset()
-    include_usage: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One authenticated request. `provider` is set on provider-prefixed routes, which are relayed verbatim."""
+    """One authenticated request; never changed, but replaced.
+
+    `provider` is set on provider-prefixed routes, which are relayed verbatim.
+    """
 
     request_id: str
     at: int
@@ -69,7 +51,7 @@ class Candidate:
     deployment: StoredDeployment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """An admitted call: its model and terms, who may serve it, and the amount that is held."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from daemon.relay.call import ClientGone
+from daemon.watchdog import Watchdog
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
@@ -17,9 +17,10 @@ SLOW_CLIENT_S = 30.0
 class Client:
     """Writes a reply through ASGI. `gone` is set when the client left: then writing does nothing."""
 
-    def __init__(self, send: Send, common_headers: Headers) -> None:
+    def __init__(self, send: Send, common_headers: Headers, watchdog: Watchdog) -> None:
         self._send = send
         self._common = common_headers
+        self._watchdog = watchdog
         self.started = False
         self.finished = False
         self.gone = False
@@ -62,7 +63,7 @@ class Client:
 
     async def _guarded(self, message: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(SLOW_CLIENT_S):
+            with self._watchdog.wait(SLOW_CLIENT_S):
                 await self._send(message)
         except TimeoutError:
             self.gone = True

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from daemon import log
 from daemon.domain.catalog import Provider
@@ -34,10 +33,10 @@ class Result:
 
 def usage_json(found: Usage) -> str:
     """The stored form of a usage: meters, and reasoning beside them."""
-    meters: dict[str, Any] = {meter: count for meter, count in found.meters.items() if count}
+    counts = [f'"{meter}":{count}' for meter, count in found.meters.items() if count]
     if found.reasoning:
-        meters["reasoning"] = found.reasoning
-    return json.dumps(meters, separators=(",", ":"))
+        counts.append(f'"reasoning":{found.reasoning}')
+    return "{" + ",".join(counts) + "}"
 
 
 async def estimated_usage(gateway: Gateway, call: Call, text: str) -> Usage:
@@ -61,9 +60,17 @@ def bill(plan: Plan, call: Call, found: Usage) -> Bill:
     return price(found, plan.terms)
 
 
-def row(call: Call, plan: Plan, result: Result, now: float) -> UsageRow:
-    """The usage record of a call that was admitted, without its usage."""
-    provider = result.provider.stored.id if result.provider else None
+def row(
+    call: Call,
+    plan: Plan,
+    result: Result,
+    now: float,
+    *,
+    used: Usage | None = None,
+    cost_nanos: int = 0,
+    upstream_cost_nanos: int = 0,
+) -> UsageRow:
+    """The usage record of a call that was admitted; without a usage when nothing is charged."""
     return UsageRow(
         request_id=call.request_id,
         at=call.at,
@@ -74,12 +81,18 @@ def row(call: Call, plan: Plan, result: Result, now: float) -> UsageRow:
         status=result.status,
         http_status=result.http_status,
         model_id=plan.model.id,
-        provider_id=provider,
+        provider_id=result.provider.stored.id if result.provider else None,
         served_model=result.served_model or plan.model.public_id,
         stream=call.ask.stream,
+        estimated=used is not None and used.estimated,
+        cost_nanos=cost_nanos,
+        upstream_cost_nanos=upstream_cost_nanos,
+        input_tokens=used.input_tokens if used else 0,
+        output_tokens=used.output_tokens if used else 0,
         latency_ms=int((now - call.started) * 1000),
         ttft_ms=result.ttft_ms,
         error_code=result.error_code,
+        usage=usage_json(used) if used else "{}",
         terms=plan.terms_json,
         attempts=attempts_json(result.attempts),
     )
@@ -95,19 +108,8 @@ def attempts_json(attempts: list[Attempt]) -> str:
 async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found: Usage, now: float) -> Settled:
     """Charge what was used; durable when this returns."""
     cost = bill(plan, call, found)
-    amount = cost.cost_nanos
-    if found.estimated:
-        amount = min(amount, plan.amount_nanos)
-    base = row(call, plan, result, now)
-    record = UsageRow(
-        **{name: getattr(base, name) for name in _COPIED},
-        estimated=found.estimated,
-        cost_nanos=amount,
-        upstream_cost_nanos=cost.upstream_cost_nanos,
-        input_tokens=found.input_tokens,
-        output_tokens=found.output_tokens,
-        usage=usage_json(found),
-    )
+    amount = min(cost.cost_nanos, plan.amount_nanos) if found.estimated else cost.cost_nanos
+    record = row(call, plan, result, now, used=found, cost_nanos=amount, upstream_cost_nanos=cost.upstream_cost_nanos)
     settled = await gateway.store.write(
         partial(holds.settle, record),
         order=call.identity.user_id,
@@ -119,10 +121,6 @@ async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found
         log.warning("cost absorbed", request_id=call.request_id, nanos=settled.absorbed_nanos)
     gateway.metrics.settled(record, settled)
     return settled
-
-
-_CHANGED = {"estimated", "cost_nanos", "upstream_cost_nanos", "input_tokens", "output_tokens", "usage"}
-_COPIED = tuple(name for name in UsageRow.__slots__ if name not in _CHANGED)
 
 
 def _settle_again(record: UsageRow) -> Settled:

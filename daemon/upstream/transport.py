@@ -216,7 +216,7 @@ class Wire(ResponseHandler):
             exact = self._last_bytes == LAST_CHUNK
         else:
             exact = self._body_bytes == (0 if body is EMPTY_PAYLOAD else body.total_bytes)
-        self.surplus = self.surplus or not exact or len(self) > 0
+        self.surplus = self.surplus or not exact
         return not self.surplus and not self.should_close and self.is_connected()
 
     @property
@@ -258,15 +258,20 @@ class Connections:
     async def take(self, origin: Origin, connect_s: float) -> Wire:
         """An idle connection or a new one. Raises what aiohttp raises when there is none to be had."""
         wire = self._take_idle(origin)
-        if wire is None:
+        self.busy_count += 1  # one that is being opened counts
+        if wire is not None:
+            return wire
+        try:
             timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=float("inf"))
             lease = await self._connector.connect(self._template(origin), [], timeout)
-            wire = lease.protocol  # type: ignore[assignment]
-            if not isinstance(wire, Wire):
-                raise RuntimeError("this version of aiohttp does not use the connector's protocol factory")
-            wire.lease = lease
-            wire.on_idle_loss = functools.partial(self._idle_lost, origin)
-        self.busy_count += 1
+        except BaseException:
+            self.busy_count -= 1
+            raise
+        wire = lease.protocol  # type: ignore[assignment]
+        if not isinstance(wire, Wire):
+            raise RuntimeError("this version of aiohttp does not use the connector's protocol factory")
+        wire.lease = lease
+        wire.on_idle_loss = functools.partial(self._idle_lost, origin)
         return wire
 
     def give(self, origin: Origin, wire: Wire, *, reusable: bool, keepalive_s: float | None = None) -> None:
