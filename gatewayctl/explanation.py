@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from daemon.domain import admission
 from daemon.domain.access import check_identity
+from daemon.domain.admission import Ask, admit
 from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.pricing import Terms, affordable_output, ceiling
@@ -66,8 +66,7 @@ def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[
     funds = identity.funds(key.id)
     found = catalog.resolve(question.model)
     model = found.model if found else None
-    wish = _wish(question, model)
-    refusal, hold, chosen = _decide(catalog, caller, wish, settings, funds)
+    refusal, hold, chosen = _decide(catalog, caller, _ask(question, model), settings, funds)
     return {
         "admitted": refusal is None,
         "refusal": None if refusal is None else _refusal(refusal),
@@ -81,44 +80,50 @@ def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[
     }
 
 
-def _wish(question: Question, model: StoredModel | None) -> admission.Wish:
-    kind = model.type if model else "chat"
+def _ask(question: Question, model: StoredModel | None) -> Ask:
+    """The request as the daemon would read it from a body."""
     size = question.prompt_tokens * BYTES_PER_TOKEN
-    return admission.Wish(
+    return Ask(
         model=question.model,
-        endpoint=ENDPOINTS[kind],
-        model_types=frozenset({kind}),
         stream=question.stream,
         body_bytes=size,
         input_bound=size,
-        output_limit=question.max_tokens if kind == "chat" else 0,
+        output_limit=question.max_tokens if model is None or model.type == "chat" else 0,
         output_extra=0,
         n=question.n,
         media_parts=0,
         features=frozenset(),
         unbounded=(),
+        not_used=NO_AUDIO,
     )
 
 
 def _decide(
-    catalog: Catalog, caller: Identity, wish: admission.Wish, settings: Settings, funds: Funds
+    catalog: Catalog, caller: Identity, ask: Ask, settings: Settings, funds: Funds
 ) -> tuple[ApiError | None, _Hold | None, tuple[StoredDeployment, ...]]:
     """(refusal, hold, deployments in the order in which they would be tried), in the order of the daemon's own checks."""
+    resolved = catalog.resolve(ask.model)
+    kind = resolved.model.type if resolved else "chat"
     try:
         check_identity(caller, clock.now_ms())
-        found = admission.admit(catalog, caller, wish, None, settings.default_max_output)
+        found = admit(
+            catalog,
+            caller,
+            ask,
+            None,
+            endpoint=ENDPOINTS[kind],
+            model_types=frozenset({kind}),
+            default_output=settings.default_max_output,
+        )
     except ApiError as error:
         return error, None, ()
     deployments = tuple(deployment for _, deployment in found.candidates)
     terms, _ = catalog.terms(found.model, caller)
-    hold = _Hold(
-        ceiling(terms, found.input_bound, found.output_bound, wish.n, not_used=NO_AUDIO),
-        found.input_bound,
-        found.output_bound,
-    )
+    amount = ceiling(terms, found.input_bound, found.output_bound, ask.n, not_used=ask.not_used)
+    hold = _Hold(amount, found.input_bound, found.output_bound)
     left, code = _left(caller, funds)
     if hold.amount_nanos > left:
-        closer = _closer(hold, wish, terms, left)
+        closer = _closer(hold, ask, terms, left)
         if closer is None:
             return _short(code, caller, left, hold.amount_nanos), hold, deployments
         hold = closer
@@ -142,19 +147,19 @@ def _budget_left(caller: Identity, funds: Funds) -> int | None:
     return max(0, caller.budget_nanos - spent - funds.budget_held_nanos)
 
 
-def _closer(hold: _Hold, wish: admission.Wish, terms: Terms, left: int) -> _Hold | None:
+def _closer(hold: _Hold, ask: Ask, terms: Terms, left: int) -> _Hold | None:
     """As the daemon does when funds are short: count the prompt, then lower the output that nobody asked for."""
-    tokens = wish.body_bytes // BYTES_PER_TOKEN
+    tokens = ask.body_bytes // BYTES_PER_TOKEN
     bound = min(hold.input_bound, tokens + tokens // 4 + 64)
-    amount = ceiling(terms, bound, hold.output_bound, wish.n, not_used=NO_AUDIO)
+    amount = ceiling(terms, bound, hold.output_bound, ask.n, not_used=ask.not_used)
     if amount <= left:
         return replace(hold, amount_nanos=amount, input_bound=bound)
-    if wish.output_limit is not None or left <= 0:
+    if ask.output_limit is not None or left <= 0:
         return None
-    output = min(hold.output_bound, affordable_output(terms, bound, wish.n, left, not_used=NO_AUDIO))
+    output = min(hold.output_bound, affordable_output(terms, bound, ask.n, left, not_used=ask.not_used))
     if output < 1:
         return None
-    return _Hold(ceiling(terms, bound, output, wish.n, not_used=NO_AUDIO), bound, output, lowered_output=output)
+    return _Hold(ceiling(terms, bound, output, ask.n, not_used=ask.not_used), bound, output, lowered_output=output)
 
 
 def _short(code: str, caller: Identity, left: int, needed: int) -> ApiError:
