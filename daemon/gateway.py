@@ -46,6 +46,7 @@ class Gateway:
     draining: bool = False
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
     drains: int = 0  # streams that are read on after their client left
+    closing: Tasks = field(default_factory=Tasks)  # of replaced upstreams; no drain waits for them
     _numbered: int = 0
     _id_of_process: int = field(default_factory=lambda: secrets.randbits(64))
     _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
@@ -70,7 +71,8 @@ class Gateway:
         upstream = self.make_upstream(provider)
         self._upstreams[stored.id] = (shape, upstream)
         if found is not None:
-            self.tasks.spawn(_close_later(found[1], stored.total_timeout_ms / 1000), name=f"close upstream {stored.slug}")
+            work = _close_later(found[1], stored.total_timeout_ms / 1000)
+            self.closing.spawn(work, name=f"close upstream {stored.slug}")
         return upstream
 
     def next_turn(self, provider_id: int) -> int:
@@ -93,6 +95,7 @@ class Gateway:
 
     async def close_upstreams(self) -> None:
         """Close every provider's connections."""
+        self.closing.cancel_all()
         for _, upstream in self._upstreams.values():
             await upstream.aclose()
         self._upstreams.clear()
@@ -111,5 +114,6 @@ def _count_text(text: str) -> int:
 
 
 async def _close_later(upstream: Upstream, delay_s: float) -> None:
-    await asyncio.sleep(min(delay_s, 60))
+    """After the longest request that may still run on it; what lies idle goes earlier by itself."""
+    await asyncio.sleep(delay_s)
     await upstream.aclose()
