@@ -1,0 +1,35 @@
+"""A shared daemon for tests that leave no trace, and one of its own for those that do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.world import World, build, refreshed
+
+
+@pytest.fixture(scope="session")
+def _shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with ExitStack() as stack:
+        world = build(stack, tmp_path_factory.mktemp("shared"), balance="1000")
+        yield world
+        verified = world.home.json("ledger", "verify")  # after everything that the tests did to it
+        assert verified["ok"], verified
+        assert world.gateway.stop() == 0
+
+
+@pytest.fixture
+def world(_shared: World) -> Iterator[World]:
+    """The shared daemon with fresh upstreams. Users, keys, models and providers of the test's own only."""
+    with ExitStack() as stack:
+        yield refreshed(_shared, stack)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[World]:
+    """A daemon that the test may do anything to."""
+    with ExitStack() as stack:
+        yield build(stack, tmp_path / "home")
