@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from db.settings import Loaded, Settings
 
 HOME_VARIABLE = "GATEWAYCTL_HOME"
+LOCK_WAIT_S = 90.0  # a command waits its turn; the daemon gives up much sooner
 
 
 @dataclass
@@ -83,9 +84,12 @@ def actor() -> str:
 def bind_database(*, create: bool = False) -> str:
     """Open the database without looking at its schema (init, doctor, db …); returns its URL."""
     from db import audit, engine
+    from db.models import database
 
     url = database_url()
     engine.open_database(url, create=create)
+    if isinstance(database.obj, engine.WaitingSqlite):
+        database.obj.lock_wait_s = LOCK_WAIT_S
     audit.actor.set(actor())
     state.opened = True
     return url

@@ -15,6 +15,8 @@ from db.errors import Conflict, DatabaseUnavailable, Invalid, NotFound, SchemaMi
 from db.models import Process, User
 from tests.support import records
 
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 def _fill() -> None:
     records.user("alice")
@@ -37,6 +39,7 @@ def test_backup_comes_back_and_keeps_what_was_there(database: str, tmp_path: Pat
     assert User.get(User.name == "alice").balance_nanos == 6_000_000_000
 
 
+@SQLITE
 def test_backup_does_not_replace_a_file_unasked(database: str, tmp_path: Path) -> None:
     file = tmp_path / "copy"
     file.write_text("mine")
@@ -48,6 +51,7 @@ def test_backup_does_not_replace_a_file_unasked(database: str, tmp_path: Path) -
     assert [path.name for path in tmp_path.glob("copy*")] == ["copy"]
 
 
+@SQLITE
 def test_backup_into_no_directory_is_not_found(database: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         backup.write_backup(database, tmp_path / "nowhere" / "copy")
@@ -81,6 +85,7 @@ def test_what_is_no_backup_is_refused_and_changes_nothing(database: str, tmp_pat
     assert User.get(User.name == "alice").balance_nanos == 5_000_000_000
 
 
+@SQLITE
 def test_restore_of_a_missing_file_is_not_found(database: str, tmp_path: Path) -> None:
     with pytest.raises(NotFound):
         backup.restore(database, tmp_path / "nope")

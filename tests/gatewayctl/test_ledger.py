@@ -13,6 +13,8 @@ from tests.support import records
 from tests.support.cli import Gateway
 from tests.support.records import NOON
 
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 
 @pytest.fixture
 def opened(gateway: Gateway) -> Iterator[Gateway]:
@@ -65,6 +67,7 @@ def test_list_has_the_keys_that_scripts_rely_on(opened: Gateway) -> None:
     assert isinstance(charge["id"], str)
 
 
+@SQLITE
 def test_list_knows_its_users_and_times(opened: Gateway) -> None:
     assert opened.run("ledger", "list", "--user", "nobody").code == 3
     assert opened.run("ledger", "list", "--since", "yesterday").code == 2

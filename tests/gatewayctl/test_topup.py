@@ -9,7 +9,11 @@ import time
 
 import pytest
 
+from db import audit, engine, ledger
+from db.models import database as bound
 from tests.support.cli import Gateway
+
+SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 @pytest.fixture
@@ -38,30 +42,32 @@ def test_the_same_reference_adds_nothing(alice: Gateway) -> None:
     assert conflict.out == ""
 
 
+@SQLITE
 def test_without_a_reference_each_adds(alice: Gateway) -> None:
     alice.ok("topup", "alice", "1")
     assert alice.json("topup", "alice", "1")["balance"] == "2"
 
 
+@SQLITE
 @pytest.mark.parametrize("amount", ["-5", "0", "NaN", "1e3", "five", "0.0000000001", "", "99999999999999"])
 def test_what_is_no_amount_is_refused(alice: Gateway, amount: str) -> None:
     assert alice.run("topup", "alice", amount).code == 2
     assert alice.json("balances", "show", "alice")["balance"] == "0"
 
 
+@SQLITE
 def test_an_unknown_user_is_not_found(alice: Gateway) -> None:
     result = alice.run("topup", "bob", "1")
     assert (result.code, result.out) == (3, "")
     assert "bob" in result.err
 
 
+@SQLITE
 def test_quiet_prints_the_entry(alice: Gateway) -> None:
     assert alice.ok("topup", "alice", "1", "--quiet").out.strip().isdecimal()
 
 
 def test_every_topup_is_in_the_audit_log(alice: Gateway) -> None:
-    from db import audit, engine
-
     alice.ok("topup", "alice", "1", "--ref", "r1")
     alice.ok("topup", "alice", "1", "--ref", "r1")
     engine.open_database(str(alice.url))
@@ -73,20 +79,21 @@ def test_every_topup_is_in_the_audit_log(alice: Gateway) -> None:
 
 
 def test_the_same_payment_many_times_at_once_is_one_credit(alice: Gateway) -> None:
-    import subprocess
-    import sys
+    engine.open_database(str(alice.url))
 
-    command = [sys.executable, "-m", "gatewayctl", "--db", str(alice.url), "topup", "alice", "5", "--ref", "once", "--json"]
+    def pay(_: int) -> list[bool]:
+        replayed = [ledger.top_up("alice", 5_000_000_000, ref="once").replayed for _ in range(25)]
+        engine.close_connection()
+        return replayed
 
-    def pay(_: int) -> int:
-        return subprocess.run(command, capture_output=True, env={"GATEWAYCTL_HOME": str(alice.home)}, check=False).returncode
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(pay, range(8))) == {0}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        outcomes = [replayed for found in pool.map(pay, range(8)) for replayed in found]
+    engine.close_connection()
+    assert (len(outcomes), outcomes.count(False)) == (200, 1)
     assert alice.json("balances", "show", "alice")["balance"] == "5"
 
 
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@SQLITE
 def test_topup_waits_for_a_locked_database(alice: Gateway) -> None:
     """As while a backup tool or the sqlite3 shell is at work."""
     locked = threading.Event()
@@ -106,3 +113,9 @@ def test_topup_waits_for_a_locked_database(alice: Gateway) -> None:
     alice.ok("topup", "alice", "1")
     assert time.monotonic() - started > 0.8
     holder.join()
+
+
+@SQLITE
+def test_a_command_waits_longer_than_the_daemon(alice: Gateway) -> None:
+    alice.ok("balances", "list")
+    assert bound.obj.lock_wait_s >= 60 > engine.LOCK_WAIT_S
