@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from peewee import BigIntegerField, Check, IntegerField, TextField
+from peewee import SQL, BigAutoField, BigIntegerField, Check, Context, IntegerField, NodeList, TextField
 
 
 def short_text(name: str, length: int = 200, **options: Any) -> TextField:
@@ -31,3 +31,16 @@ def instant(**options: Any) -> BigIntegerField:
 def flag(name: str, **options: Any) -> IntegerField:
     """0 or 1 (an integer on both databases, so that SQL text is the same)."""
     return IntegerField(constraints=[Check(f"{name} IN (0, 1)")], **options)
+
+
+class NumberedField(BigAutoField):
+    """A primary key that is never used again after its row was deleted (SQLite reuses the highest one otherwise).
+
+    For rows that can be deleted while records of the past still name them.
+    """
+
+    def ddl(self, ctx: Context) -> NodeList:
+        nodes = super().ddl(ctx)
+        if self.ddl_datatype(ctx).sql == "INTEGER":
+            return NodeList((*nodes.nodes, SQL("AUTOINCREMENT")))
+        return nodes

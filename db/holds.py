@@ -113,6 +113,8 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
     amount = request.amount_nanos
     if not 0 <= amount <= MAX_NANOS:
         raise ValueError(f"a hold of {amount} nano-USD is out of range")
+    if again and _placed_before(request):
+        return _PLACED
     taken = database.execute_sql(
         sql(_TAKE), (amount, request.user_id, request.user_version, amount, amount, request.catalog_version)
     ).rowcount
@@ -138,14 +140,16 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
     database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
     if budgeted:
         database.execute_sql(sql(_KEY_USED.replace("last_used_at = ?, ", "")), (0, amount, 0, request.key_id))
-    if again:
-        row = database.execute_sql(
-            sql("SELECT process_id, user_id, amount_nanos, state FROM holds WHERE request_id = ?"),
-            (request.request_id,),
-        ).fetchone()
-        if row and tuple(row) == (request.process_id, request.user_id, amount, HoldState.OPEN):
-            return _PLACED
     return Placed(Placement.DUPLICATE)
+
+
+def _placed_before(request: HoldRequest) -> bool:
+    """Whether the attempt whose outcome was lost was committed. Its commit, if it is still under way, holds the user's row."""
+    database.execute_sql(sql("SELECT id FROM users WHERE id = ?" + for_update()), (request.user_id,)).fetchone()
+    row = database.execute_sql(
+        sql("SELECT process_id, user_id, amount_nanos, state FROM holds WHERE request_id = ?"), (request.request_id,)
+    ).fetchone()
+    return row is not None and tuple(row) == (request.process_id, request.user_id, request.amount_nanos, HoldState.OPEN)
 
 
 def _why_not(request: HoldRequest) -> Placed:

@@ -1,6 +1,7 @@
 """The first schema. Frozen text: later changes are migrations of their own.
 
-Written in PostgreSQL's types; SQLite gets INTEGER and BLOB instead and STRICT tables.
+Written in PostgreSQL's types; SQLite gets INTEGER and BLOB instead and STRICT tables. AUTOINCREMENT is SQLite's word for
+what PostgreSQL's serial types do anyway: no number is used twice.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ SCHEMA = """
     );
     CREATE UNIQUE INDEX users_name ON users (name);
     CREATE TABLE groups (
-        id BIGSERIAL NOT NULL PRIMARY KEY,
+        id BIGSERIAL NOT NULL PRIMARY KEY AUTOINCREMENT,
         name TEXT NOT NULL CHECK (length(name) <= 120),
         is_default INTEGER NOT NULL CHECK (is_default IN (0, 1)),
         created_at BIGINT NOT NULL
@@ -72,7 +73,7 @@ SCHEMA = """
     );
     CREATE INDEX key_secrets_key_id ON key_secrets (key_id);
     CREATE TABLE providers (
-        id BIGSERIAL NOT NULL PRIMARY KEY,
+        id BIGSERIAL NOT NULL PRIMARY KEY AUTOINCREMENT,
         slug TEXT NOT NULL CHECK (length(slug) <= 40),
         name TEXT NOT NULL CHECK (length(name) <= 120),
         protocol TEXT NOT NULL CHECK (protocol IN ('openai', 'anthropic', 'gemini', 'demo')),
@@ -97,7 +98,7 @@ SCHEMA = """
     );
     CREATE UNIQUE INDEX providers_slug ON providers (slug);
     CREATE TABLE credentials (
-        id BIGSERIAL NOT NULL PRIMARY KEY,
+        id BIGSERIAL NOT NULL PRIMARY KEY AUTOINCREMENT,
         provider_id BIGINT NOT NULL,
         name TEXT NOT NULL CHECK (length(name) <= 120),
         status TEXT NOT NULL CHECK (status IN ('active', 'disabled', 'benched')),
@@ -112,7 +113,7 @@ SCHEMA = """
     CREATE INDEX credentials_provider_id ON credentials (provider_id);
     CREATE UNIQUE INDEX credentials_provider_id_name ON credentials (provider_id, name);
     CREATE TABLE models (
-        id BIGSERIAL NOT NULL PRIMARY KEY,
+        id BIGSERIAL NOT NULL PRIMARY KEY AUTOINCREMENT,
         public_id TEXT NOT NULL CHECK (length(public_id) <= 200),
         type TEXT NOT NULL CHECK (type IN ('chat', 'embedding', 'image', 'audio', 'rerank', 'moderation')),
         enabled INTEGER NOT NULL CHECK (enabled IN (0, 1)),
@@ -304,4 +305,6 @@ def up(migrator: Any, db: Any) -> None:
                 text = text.replace(theirs, ours)
             if text.startswith("CREATE TABLE"):
                 text += " STRICT"
+        else:
+            text = text.replace(" AUTOINCREMENT", "")
         db.execute_sql(text)

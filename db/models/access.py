@@ -12,7 +12,7 @@ from peewee import (
     TextField,
 )
 
-from db.fields import amount, flag, instant, one_of, short_text
+from db.fields import NumberedField, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 from db.models.catalog import CatalogModel
 
@@ -44,7 +44,7 @@ class User(Table):
 class Group(Table):
     """Grants models to its members; `is_default` groups receive new users."""
 
-    id = BigAutoField()
+    id = NumberedField()
     name = short_text("name", 120, unique=True)
     is_default = flag("is_default", default=0)
     created_at = instant()
@@ -76,7 +76,10 @@ class Grant(Table):
 
 
 class Key(Table):
-    """What a client presents: limits, allow-list and counters. Its secrets are rows of their own, so that a rotation keeps all this."""
+    """What a client presents: limits, allow-list and counters.
+
+    Its secrets are rows of their own, so that a rotation keeps all this.
+    """
 
     id = BigAutoField()
     user = ForeignKeyField(User, column_name="user_id")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peewee import BigAutoField, BigIntegerField, BlobField, Check, ForeignKeyField, IntegerField, TextField
 
-from db.fields import amount, flag, instant, one_of, short_text
+from db.fields import NumberedField, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 
 PROTOCOLS = ("openai", "anthropic", "gemini", "demo")
@@ -14,7 +14,7 @@ MODEL_TYPES = ("chat", "embedding", "image", "audio", "rerank", "moderation")
 class Provider(Table):
     """Who serves models to us."""
 
-    id = BigAutoField()
+    id = NumberedField()
     slug = short_text("slug", 40, unique=True)
     name = short_text("name", 120)
     protocol = one_of("protocol", PROTOCOLS)
@@ -44,7 +44,7 @@ class Provider(Table):
 class Credential(Table):
     """Our secret at a provider, encrypted."""
 
-    id = BigAutoField()
+    id = NumberedField()
     provider = ForeignKeyField(Provider, column_name="provider_id", on_delete="CASCADE")
     name = short_text("name", 120)
     status = one_of("status", ("active", "disabled", "benched"), default="active")
@@ -63,7 +63,7 @@ class Credential(Table):
 class CatalogModel(Table):
     """A public model name and what is known of it."""
 
-    id = BigAutoField()
+    id = NumberedField()
     public_id = short_text("public_id", 200, unique=True)
     type = one_of("type", MODEL_TYPES, default="chat")
     enabled = flag("enabled", default=1)
