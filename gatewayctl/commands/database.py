@@ -69,6 +69,7 @@ def check() -> None:
     Example: gatewayctl db check
     """
     context.open_database()
+    engine.long_statements()
     report([*checks.engine(), *checks.integrity(), *checks.money()])
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import typer
 
-from db import clock, reports, request_log
+from db import clock, engine, reports, request_log
+from db.models.usage import USAGE_STATUSES
 from db.money import format_usd
 from db.reports import Bucket, Filters, Share
 from gatewayctl import context, export, output, parse, plots
@@ -46,6 +47,9 @@ class Step(StrEnum):
     hour = "hour"
 
 
+Outcome = StrEnum("Outcome", {status: status for status in USAGE_STATUSES})  # type: ignore[misc]
+
+
 class Dimension(StrEnum):
     """What usage can be divided by."""
 
@@ -68,6 +72,7 @@ def _window(since: str | None, until: str | None) -> tuple[int | None, int | Non
 def _filters(since: str | None, until: str | None, **names: str | None) -> Filters:
     start, end = _window(since, until)
     context.open_database()
+    engine.long_statements()  # a year of requests takes longer than a request may
     return reports.filters(since=start, until=end, **names)
 
 
@@ -217,7 +222,7 @@ def _plot_shares(shares: list[Share]) -> None:
 @app.command("log")
 def log(
     user: str | None = USER, key: str | None = KEY, model: str | None = MODEL, provider: str | None = PROVIDER,
-    status: str | None = typer.Option(None, "--status", help="ok, error, client_disconnected, cached or refused."),
+    status: Outcome | None = typer.Option(None, "--status", metavar="S", help=f"One of {', '.join(USAGE_STATUSES)}."),
     request_id: str | None = typer.Option(None, "--request-id", metavar="R", help="One request."),
     since: str | None = typer.Option(None, "--since", metavar="T", help="7d, 24h, a date or an instant."),
     until: str | None = UNTIL,

@@ -102,6 +102,7 @@ def test_names_that_do_not_exist_are_not_found(used: Gateway) -> None:
     for option in ("--user", "--key", "--model", "--provider"):
         assert used.run("usage", "summary", option, "nobody").code == 3
     assert used.run("usage", "by", "planet").code == 2
+    assert used.run("usage", "log", "--status", "fine").code == 2
     assert used.run("usage", "summary", "--since", "1d", "--until", "2d").code == 2
     assert used.run("usage", "show", "nothing").code == 3
 
