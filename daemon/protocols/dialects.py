@@ -51,6 +51,13 @@ def rewrite_reply_model(dialect: str, body: bytes, name: str) -> bytes:
     return openai_chat.rewrite_reply_model(body, name) if dialect == OPENAI_CHAT else body
 
 
+def rewrite_reply_usage(dialect: str, body: bytes, found: Usage) -> bytes:
+    """A whole reply that reports the usage which was counted for it, because its host reported none."""
+    if dialect != OPENAI_CHAT:
+        return body
+    return openai_chat.rewrite_reply_usage(body, found.input_tokens, found.output_tokens)
+
+
 def envelope_of(path: str) -> str:
     """Which error envelope the client of a path expects."""
     return "anthropic" if path.endswith(("/messages", "/messages/count_tokens")) else "openai"

@@ -208,7 +208,7 @@ class _Relay:
         if isinstance(error, asyncio.CancelledError) and task is not None:
             task.uncancel()
         if self._exchange._left or isinstance(error, ClientGone):
-            self._sent = self._sent or bool(self._result.attempts)
+            self._sent = self._sent or any(attempt.may_cost for attempt in self._result.attempts)
             await self._close("client_disconnected", 499, "client_disconnected")
             return
         stopped = ApiError.of("shutting_down")
@@ -297,6 +297,8 @@ class _Relay:
         self._result.http_status = reply.upstream.status
         used = await self._used(whole=True, gone=False)
         assert used is not None
+        if self._usage is None and not self._call.verbatim:
+            body = dialects.rewrite_reply_usage(self._call.dialect, body, used)
         if self._exchange._left:
             self._result.status, self._result.error_code = "client_disconnected", "client_disconnected"
         settled = await settlement.settle(self._gateway, self._call, self._plan, self._result, used, time.monotonic())

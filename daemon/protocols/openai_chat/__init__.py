@@ -4,7 +4,7 @@ Map: request (body -> ChatRequest, or an ApiError) -> edit (the few bytes of a b
 (reply or chunk -> Usage) -> stream (StreamReader watches, StreamAdapter changes) -> errors (the error envelope).
 """
 
-from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_request
+from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_reply_usage, rewrite_request
 from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.request import ChatRequest, parse_loose, parse_request
 from daemon.protocols.openai_chat.stream import StreamAdapter, StreamReader
@@ -21,6 +21,7 @@ __all__ = [
     "reply_text",
     "reply_tool_calls",
     "rewrite_reply_model",
+    "rewrite_reply_usage",
     "rewrite_request",
     "usage_of",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from daemon.protocols.json_spans import Edit, apply_edits, known_key_span, member_edit, top_level_span, top_level_spans
 
-__all__ = ["json_string", "rewrite_reply_model", "rewrite_request"]
+__all__ = ["json_string", "rewrite_reply_model", "rewrite_reply_usage", "rewrite_request"]
 
 
 def rewrite_request(
@@ -57,6 +57,13 @@ def rewrite_reply_model(body: bytes, name: str) -> bytes:
     if span is None:
         return body
     return body[: span[0]] + json_string(name) + body[span[1] :]
+
+
+def rewrite_reply_usage(body: bytes, input_tokens: int, output_tokens: int) -> bytes:
+    """A reply's bytes (a JSON object) with a `usage` of these counts, in place of one that was null or absent."""
+    counts = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
+    value = json.dumps(counts, separators=(",", ":")).encode()
+    return apply_edits(body, [member_edit(body, "usage", value, top_level_span(body, "usage"))])
 
 
 def json_string(text: str) -> bytes:

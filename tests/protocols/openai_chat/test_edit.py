@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.strict_json import decode_object
-from daemon.protocols.openai_chat import rewrite_reply_model, rewrite_request
+from daemon.protocols.openai_chat import rewrite_reply_model, rewrite_reply_usage, rewrite_request
 
 ODD = b'{ "messages":[{"role":"user","content":"\\"model\\":\\"x\\" \\u00e9"}],\t"temperature":1.0e0,"model" : "a", "n":1}'
 
@@ -123,3 +123,16 @@ def test_the_sent_body_is_the_body_with_just_these_changes(
 )  # fmt: skip
 def test_a_reply_is_given_the_name_that_was_asked_for(reply: bytes, result: bytes) -> None:
     assert rewrite_reply_model(reply, "me") == result
+
+
+@pytest.mark.parametrize(
+    ("reply", "result"),
+    [
+        (b'{"id":"1"}', b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7},"id":"1"}'),
+        (b' {\n"usage": null, "id":"1"}',
+         b' {\n"usage": {"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}, "id":"1"}'),
+        (b"{}", b'{"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}'),
+    ],
+)  # fmt: skip
+def test_a_reply_without_usage_is_given_what_was_counted(reply: bytes, result: bytes) -> None:
+    assert rewrite_reply_usage(reply, 3, 4) == result
