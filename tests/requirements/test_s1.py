@@ -83,9 +83,7 @@ def test_s1_03_a_hash_in_the_path_is_percent_encoded(world: World) -> None:
 
 def test_s1_03_ids_may_hold_slashes(world: World) -> None:
     name = f"meta-llama/{world.name('Llama-3')}"
-    world.home.ok(
-        "models", "add", name, "--provider", "openai", "--input-price", "1", "--output-price", "1", "--group", "g1"
-    )
+    world.home.ok("models", "add", name, "--provider", "openai", "--input-price", "1", "--output-price", "1", "--group", "g1")
     for spelling in (name, name.replace("/", "%2F"), f"OpenAI%23{name}"):
         assert world.gateway.get(f"/v1/models/{spelling}").status_code == 200, spelling
     assert world.gateway.chat(world.alice.key, model=name).json()["model"] == name

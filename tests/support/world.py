@@ -46,6 +46,14 @@ class World:
             self.home.ok("credentials", "add", slug, "--from-env", "S", env={"S": secret})
         return slug
 
+    def unpriced_model(self) -> str:
+        """A model whose prices are gone. No command allows that, so the rows are removed behind its back."""
+        public_id = self.model()
+        with closing(sqlite3.connect(self.home.home / "gateway.db")) as connection, connection:
+            connection.execute("DELETE FROM prices WHERE model_id = (SELECT id FROM models WHERE public_id = ?)", [public_id])
+        self.home.ok("models", "update", public_id, "--description", "without a price")  # a new version of the catalogue
+        return public_id
+
     def model(self, *options: str, provider: str = "openai", price: tuple[str, str] = ("0.6", "2.4"), group: str = "g1") -> str:
         """A fresh chat model; its id."""
         public_id = self.name("model")
