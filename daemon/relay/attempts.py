@@ -61,7 +61,7 @@ async def first_reply(gateway: Gateway, call: Call, plan: Plan, result: Result) 
             result.attempts.append(attempt)
             began = time.monotonic()
             try:
-                reply = await _send(gateway, call, plan, candidate, credential)
+                reply = await _send(gateway, call, plan, candidate, credential, attempt)
             except UpstreamUnreachable as error:
                 attempt.error = error.reason
                 last = timeout_or_error(error, provider.stored.slug)
@@ -70,7 +70,7 @@ async def first_reply(gateway: Gateway, call: Call, plan: Plan, result: Result) 
                     again = Attempt(provider.stored.slug, attempt.credential)
                     result.attempts.append(again)
                     try:
-                        reply = await _send(gateway, call, plan, candidate, credential)
+                        reply = await _send(gateway, call, plan, candidate, credential, again)
                     except UpstreamUnreachable as second:
                         again.error = second.reason
                         break  # this provider is not there: the next candidate
@@ -107,7 +107,9 @@ def _turn(gateway: Gateway, candidate: Candidate) -> list[Credential | None]:
     return list(dict.fromkeys(ordered)) if len(ordered) > 1 else list(ordered)
 
 
-async def _send(gateway: Gateway, call: Call, plan: Plan, candidate: Candidate, credential: Credential | None) -> UpstreamReply:
+async def _send(
+    gateway: Gateway, call: Call, plan: Plan, candidate: Candidate, credential: Credential | None, attempt: Attempt
+) -> UpstreamReply:
     stored = candidate.provider.stored
     request = UpstreamRequest(
         method="POST",
@@ -120,6 +122,7 @@ async def _send(gateway: Gateway, call: Call, plan: Plan, candidate: Candidate, 
         ),
         body=body_for(call, plan, candidate),
         deadlines=deadlines_of(candidate),
+        on_sending=attempt.sending,
     )
     return await gateway.upstream(candidate.provider).send(request)
 

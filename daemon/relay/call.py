@@ -66,16 +66,27 @@ class Plan:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at a provider, for the usage record."""
+    """One try at a provider, for the usage record. `sent`: the provider may have seen the request."""
 
     provider: str
     credential: str | None
     status: int | None = None
     error: str | None = None
     ms: int = 0
+    sent: bool = False
+
+    def sending(self) -> None:
+        """Called right before the first byte goes to the provider."""
+        self.sent = True
+
+    @property
+    def may_cost(self) -> bool:
+        """Whether the provider may ask for money: it may have seen the request, and did not refuse it."""
+        return self.sent and self.error is None and (self.status is None or self.status < 400)
 
     def as_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        """What the usage record keeps."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "sent"}
 
 
 class ClientGone(Exception):

@@ -73,6 +73,8 @@ class DemoUpstream:
 
     async def send(self, request: UpstreamRequest) -> DemoReply:
         """Answer a chat completion; 404 for anything else."""
+        if request.on_sending is not None:
+            request.on_sending()
         if not request.url.partition("?")[0].endswith("/chat/completions") or not isinstance(request.body, bytes):
             problem = {"message": "the demo model only chats", "type": "invalid_request_error", "code": "not_found"}
             return DemoReply(404, [_JSON], [json.dumps({"error": problem}).encode()], 0)

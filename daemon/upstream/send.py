@@ -8,7 +8,7 @@ import errno
 import re
 import ssl
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NoReturn
@@ -58,13 +58,15 @@ class Deadlines:
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """`url` absolute and percent-encoded, sent as it is. `headers` go out in this order after Host; framing
-    headers among them are replaced. A body that is an iterator is sent chunked."""
+    headers among them are replaced. A body that is an iterator is sent chunked. `on_sending` is called when there is
+    a connection, right before the first byte goes out: from then on the provider may have seen the request."""
 
     method: str
     url: str
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: Body = None
     deadlines: Deadlines = field(default_factory=Deadlines)
+    on_sending: Callable[[], None] | None = None
 
 
 class Upstream:
@@ -115,7 +117,7 @@ class Upstream:
             raise
         reply = UpstreamReply(self, origin, wire, request.deadlines, started_at)
         try:
-            await reply._exchange(request.method, head, request.body)
+            await reply._exchange(request.method, head, request.body, request.on_sending)
         except BaseException:
             reply._end(reusable=False)
             raise
@@ -220,13 +222,15 @@ class UpstreamReply:
 
     # -- the exchange
 
-    async def _exchange(self, method: str, head: bytes, body: Body) -> None:
+    async def _exchange(self, method: str, head: bytes, body: Body, on_sending: Callable[[], None] | None) -> None:
         wire, clock = self._wire, self._clock
         if wire.transport is None or wire.transport.is_closing():
             raise UpstreamUnreachable("the provider closed the connection at once", reason="closed")
         wire.begin(method)
         upload: asyncio.Task[None] | None = None
         clock.start("first_byte", self._deadlines.first_byte_s)
+        if on_sending is not None:
+            on_sending()
         try:
             if body is None or isinstance(body, bytes):
                 wire.transport.write(head + body if body else head)
