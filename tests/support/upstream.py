@@ -649,7 +649,7 @@ class _Peer(asyncio.Protocol):
                 self.reset()
                 return
             elif isinstance(step, Until):
-                while not step.event.is_set():
+                while not step.event.is_set():  # noqa: ASYNC110  set in another thread
                     await asyncio.sleep(0.002)
             else:
                 await asyncio.sleep(MAX_STALL_S if isinstance(step, Stall) else step.seconds)

@@ -18,7 +18,9 @@ Run = Callable[[Callable[[Upstream], Awaitable[T]]], T]
 QUICK = Deadlines(connect_s=2.0, first_byte_s=5.0, idle_s=5.0, total_s=10.0)
 
 
-def chat(up_url: str, body: bytes = b"{}", *, path: str = "/v1/chat/completions", deadlines: Deadlines = QUICK) -> UpstreamRequest:
+def chat(
+    up_url: str, body: bytes = b"{}", *, path: str = "/v1/chat/completions", deadlines: Deadlines = QUICK
+) -> UpstreamRequest:
     return UpstreamRequest("POST", up_url + path, [(b"content-type", b"application/json")], body, deadlines)
 
 

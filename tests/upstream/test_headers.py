@@ -16,15 +16,65 @@ from daemon.upstream.headers import (
     request_headers,
 )
 
-NEVER_TO_THE_PROVIDER = """authorization x-api-key api-key x-goog-api-key cookie host forwarded x-forwarded-for
-    x-forwarded-host x-forwarded-proto x-real-ip via connection keep-alive te trailer upgrade transfer-encoding
-    content-length content-encoding accept-encoding proxy-authorization openai-organization openai-project
-    x-stainless-lang x-stainless-os x-request-id origin referer expect range cf-connecting-ip""".split()
+NEVER_TO_THE_PROVIDER = [
+    "authorization",
+    "x-api-key",
+    "api-key",
+    "x-goog-api-key",
+    "cookie",
+    "host",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "via",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "transfer-encoding",
+    "content-length",
+    "content-encoding",
+    "accept-encoding",
+    "proxy-authorization",
+    "openai-organization",
+    "openai-project",
+    "x-stainless-lang",
+    "x-stainless-os",
+    "x-request-id",
+    "origin",
+    "referer",
+    "expect",
+    "range",
+    "cf-connecting-ip",
+]
 
-NEVER_TO_THE_CUSTOMER = """set-cookie openai-organization openai-project x-ratelimit-limit-requests
-    x-ratelimit-remaining-tokens anthropic-ratelimit-tokens-limit anthropic-organization-id server cf-ray cf-cache-status
-    content-encoding content-length transfer-encoding connection alt-svc strict-transport-security via x-envoy-upstream
-    retry-after date www-authenticate location""".split()
+NEVER_TO_THE_CUSTOMER = [
+    "set-cookie",
+    "openai-organization",
+    "openai-project",
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-tokens",
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-organization-id",
+    "server",
+    "cf-ray",
+    "cf-cache-status",
+    "content-encoding",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "alt-svc",
+    "strict-transport-security",
+    "via",
+    "x-envoy-upstream",
+    "retry-after",
+    "date",
+    "www-authenticate",
+    "location",
+]
 
 
 @pytest.mark.parametrize("name", NEVER_TO_THE_PROVIDER)
@@ -58,7 +108,9 @@ def test_headers_of_another_protocol_stay_behind() -> None:
 
 
 def test_a_header_that_holds_the_customers_key_stays_behind() -> None:
-    sent = request_headers([(b"user-agent", b"app sk-customer-1"), (b"accept", b"*/*")], "openai", None, secrets=[b"sk-customer-1"])
+    sent = request_headers(
+        [(b"user-agent", b"app sk-customer-1"), (b"accept", b"*/*")], "openai", None, secrets=[b"sk-customer-1"]
+    )
     assert sent == [(b"accept", b"*/*")]
 
 
@@ -170,8 +222,32 @@ def test_join_url(base: str, path: str, query: str, expected: str) -> None:
     assert join_url(base, path, query) == expected
 
 
-BAD_PATHS = """/../x /a/.. /a/../b /./a /a/. /%2e%2e/x /%2E%2e/x /.%2e/x /%2e/x /a//b //evil/x /a%2f%2fb /a%2f..%2fb /%252e%252e/x
-    /a%00b /a%0d%0ab /a%0a /a\\b /a%5cb /a%255cb /%zz /%2 /%25252525252e /ä""".split()
+BAD_PATHS = [
+    "/../x",
+    "/a/..",
+    "/a/../b",
+    "/./a",
+    "/a/.",
+    "/%2e%2e/x",
+    "/%2E%2e/x",
+    "/.%2e/x",
+    "/%2e/x",
+    "/a//b",
+    "//evil/x",
+    "/a%2f%2fb",
+    "/a%2f..%2fb",
+    "/%252e%252e/x",
+    "/a%00b",
+    "/a%0d%0ab",
+    "/a%0a",
+    "/a\\b",
+    "/a%5cb",
+    "/a%255cb",
+    "/%zz",
+    "/%2",
+    "/%25252525252e",
+    "/ä",
+]
 
 
 @pytest.mark.parametrize("path", [*BAD_PATHS, "/a b", "/a\r\nX: y", "/a\x00", "/a\x7f", "/a?b=1", "/a#b"])
@@ -183,7 +259,7 @@ def test_path_refused(path: str) -> None:
 @pytest.mark.parametrize("base", ["ftp://h", "//h/v1", "h/v1", "https://", "https://u:p@h/v1", "https://u@h", "https://h/#f",
                                   "https://h/../v1", "https://h//v1", "https://h/v1\r\n", "https://h h/"])  # fmt: skip
 def test_base_url_refused(base: str) -> None:
-    with pytest.raises(ValueError) as refused:  # noqa: PT011
+    with pytest.raises(ValueError) as refused:
         join_url(base, "/v1/models")
     assert "u:p" not in str(refused.value)
 

@@ -7,6 +7,7 @@ import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +44,8 @@ async def stream(upstream: Upstream, request: UpstreamRequest) -> bytes:
 def test_the_request_goes_out_exactly_as_asked(up: ScriptedUpstream, run: Run) -> None:
     async def test(upstream: Upstream) -> None:
         headers = [(b"X-One", b"1"), (b"content-type", b"application/json"), (b"Accept-Encoding", b"gzip"),
-                   (b"Content-Length", b"99"), (b"Transfer-Encoding", b"chunked"), (b"Host", b"evil"), (b"Connection", b"close"),
+                   (b"Content-Length", b"99"), (b"Transfer-Encoding", b"chunked"), (b"Host", b"evil"),
+                   (b"Connection", b"close"),
                    (b"X-Latin", b"caf\xe9")]  # fmt: skip
         await ask(upstream, UpstreamRequest("POST", up.url + "/a%2Fb/%7Ec?q=%20x&q=2&empty=", headers, b'{"a":1}', QUICK))
         seen = up.requests[0]
@@ -157,8 +159,8 @@ def test_a_reply_before_the_end_of_the_upload_ends_the_upload(run: Run) -> None:
 )
 def test_a_request_that_could_split_itself_is_never_sent(up: ScriptedUpstream, run: Run, change: dict[str, Any]) -> None:
     async def test(upstream: Upstream) -> None:
-        with pytest.raises(ValueError) as refused:  # noqa: PT011
-            await upstream.send(UpstreamRequest(**({"method": "GET", "url": up.url, "deadlines": QUICK} | change)))
+        with pytest.raises(ValueError) as refused:
+            await upstream.send(replace(UpstreamRequest("GET", up.url, (), None, QUICK), **change))
         assert "pass" not in str(refused.value)
         assert (upstream.in_flight, up.connections) == (0, 0)
 
@@ -598,6 +600,45 @@ def test_closing_from_another_task_wakes_the_reader(up: ScriptedUpstream, run: R
         with pytest.raises(UpstreamBroken):
             await asyncio.wait_for(reading, 1)
         assert upstream.in_flight == 0
+
+    run(test)
+
+
+def test_a_cancelled_reader_gives_its_slot_back_without_being_closed(up: ScriptedUpstream, run: Run) -> None:
+    up.always(SILENT_HALF)
+
+    async def test(upstream: Upstream) -> None:
+        reply = await upstream.send(chat(up.url))
+        reading = asyncio.create_task(reply.read(1000))
+        await asyncio.sleep(0.05)
+        reading.cancel()
+        await asyncio.wait((reading,))
+        assert upstream.in_flight == 0
+        assert reply.status == 200
+
+    run(test)
+
+
+def test_a_cancelled_upload_closes_the_connection_before_it_waits_for_the_body(up: ScriptedUpstream, run: Run) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"half"
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.1)
+            left_slots.append(upstream_in_flight())
+
+    left_slots: list[int] = []
+    upstream_in_flight: Callable[[], int] = lambda: -1  # noqa: E731
+
+    async def test(upstream: Upstream) -> None:
+        nonlocal upstream_in_flight
+        upstream_in_flight = lambda: upstream.in_flight  # noqa: E731
+        sending = asyncio.create_task(upstream.send(UpstreamRequest("POST", up.url + "/x", [], body(), QUICK)))
+        await asyncio.sleep(0.05)
+        sending.cancel()
+        await asyncio.wait((sending,))
+        assert left_slots == [0]
 
     run(test)
 

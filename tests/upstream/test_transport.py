@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -24,12 +25,13 @@ from daemon.upstream.errors import UpstreamBroken, UpstreamError, UpstreamUnreac
 from daemon.upstream.send import Deadlines, Upstream, UpstreamRequest
 from tests.support import upstream as scripted
 from tests.support.upstream import Answer, Received, Reply, ScriptedUpstream
-from tests.upstream.conftest import QUICK, chat
+from tests.upstream.conftest import QUICK, chat, run_on
 
 Run = Callable[..., Any]
 AFTER_REST_S = 0.03
 
-# 100,000 before a release: GATEWAYCTL_TEST_HOSTILE=100000 GATEWAYCTL_TEST_CANCELS=100000 pytest tests/upstream/test_transport.py
+# Before a release, each test's share is a quarter and a half:
+# GATEWAYCTL_TEST_HOSTILE=400000 GATEWAYCTL_TEST_CANCELS=200000 pytest tests/upstream/test_transport.py
 HOSTILE = int(os.environ.get("GATEWAYCTL_TEST_HOSTILE", "5000"))
 CANCELS = int(os.environ.get("GATEWAYCTL_TEST_CANCELS", "10000"))
 
@@ -158,7 +160,9 @@ def test_an_idle_connection_is_closed_after_its_time(up: ScriptedUpstream, run: 
     run(test, keepalive_s=0.2)
 
 
-@pytest.mark.parametrize(("promise", "connections"), [("timeout=1", 2), ("timeout=60, max=100", 1), ("max=5", 1), ("timeout=x", 1)])
+@pytest.mark.parametrize(
+    ("promise", "connections"), [("timeout=1", 2), ("timeout=60, max=100", 1), ("max=5", 1), ("timeout=x", 1)]
+)
 def test_the_providers_keep_alive_promise_is_kept(up: ScriptedUpstream, run: Run, promise: str, connections: int) -> None:
     up.always(scripted.json_reply({}, headers=[("Keep-Alive", promise)]))
 
@@ -220,7 +224,7 @@ def test_the_private_parts_of_aiohttp_that_are_relied_on_exist() -> None:
     connector = aiohttp.TCPConnector.__init__.__code__.co_names + aiohttp.BaseConnector.__init__.__code__.co_names
     assert "_factory" in connector
     for name in ("set_response_params", "read", "should_close", "connection_lost", "data_received", "_drain_helper"):
-        assert hasattr(transport.ResponseHandler, name)
+        assert hasattr(ResponseHandler, name)
 
 
 # ------------------------------------------------------------------------------------------------- hostile
@@ -264,15 +268,18 @@ class Hostile:
 
 
 GOOD = ("good",) * 6 + ("chunked", "split")
-BAD = ("together", "half", "newline", "after-chunks", "soon", "late", "halves", "cut", "reset")
+AT_ONCE = ("together", "half", "newline", "after-chunks", "halves", "cut", "reset")
+DELAYED = ("soon", "late")
 
 
-@pytest.mark.parametrize("distrust_s", [transport.DISTRUST_S, 0.0], ids=["distrust", "never-learns"])
-def test_not_one_byte_of_a_request_in_another(loop_kind: str, distrust_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`never-learns` forgives every surplus at once, so that connections go on being used under attack."""
-    from tests.upstream.conftest import run_on
-
-    monkeypatch.setattr(transport, "DISTRUST_S", distrust_s)
+@pytest.mark.parametrize("learns", [True, False], ids=["distrusts", "never-learns"])
+def test_not_one_byte_of_a_request_in_another(loop_kind: str, learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`never-learns` forgives every surplus at once, so that reuse goes on under attack. It leaves out the surplus that a
+    provider writes at its leisure: what it writes between the arrival of the next request and reading it cannot be
+    told from an answer (seen once in 8,600 such replies); only distrust after the first one bounds that.
+    """
+    if not learns:
+        monkeypatch.setattr(transport.Connections, "_distrust", lambda *_: None)
     seed = random.randrange(2**32)
     rounds = HOSTILE // 4
     outcomes: dict[str, int] = {}
@@ -292,10 +299,11 @@ def test_not_one_byte_of_a_request_in_another(loop_kind: str, distrust_s: float,
 
     async def main() -> None:
         with ScriptedUpstream(record=False) as up:
-            up.always(Hostile(seed, GOOD * 4 + BAD if distrust_s == 0.0 else GOOD * 40 + BAD))
+            up.always(Hostile(seed, GOOD * 40 + AT_ONCE + DELAYED if learns else GOOD * 8 + AT_ONCE))
             upstream = Upstream()
             await asyncio.gather(*(customer(number, upstream, up.url) for number in range(32)))
             assert upstream.in_flight == 0
+            assert learns or up.connections < rounds / 2
             await upstream.aclose()
             print(f"{loop_kind} seed {seed}: {outcomes}, {up.connections} connections")
 
@@ -308,8 +316,6 @@ def test_not_one_byte_of_a_request_in_another(loop_kind: str, distrust_s: float,
 
 def test_no_slot_is_lost_to_cancellation(loop_kind: str) -> None:
     """Calls cancelled at random instants, more of them at once than there is room; then all room is there."""
-    from tests.upstream.conftest import run_on
-
     seed = random.randrange(2**32)
     dice = random.Random(seed)
     limit, total = 16, CANCELS // 2
@@ -473,8 +479,6 @@ def test_plain_text_where_tls_was_expected(run: Run) -> None:
 def test_a_known_certificate_is_accepted_and_its_connection_used_again(
     secure: ScriptedUpstream, certificate: Path, loop_kind: str
 ) -> None:
-    from tests.upstream.conftest import run_on
-
     async def main() -> None:
         upstream = Upstream(tls=ssl.create_default_context(cafile=str(certificate)))
         for _ in range(3):
