@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from quart import Quart
+from werkzeug.routing import BaseConverter
 
 from daemon import log
 from daemon.api import account, errors, health, models
 from daemon.api.billable import UNIFIED
 from daemon.api.front import Asgi, Front
+from daemon.api.paths import RESERVED
 from daemon.domain.catalog import Provider
 from daemon.gateway import Gateway
 from daemon.metrics import Metrics
@@ -71,16 +73,24 @@ def create_app(gateway: Gateway) -> Quart:
     )
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
+    app.url_map.converters["provider"] = _ProviderSlug
     for module in (models, account, health):
         app.register_blueprint(module.make_blueprint(gateway))
     for path in UNIFIED:
         app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])
-    app.add_url_rule("/v1/<slug>/<path:endpoint>", "billable prefixed", _answered_by_the_front, methods=["POST"])
+    app.add_url_rule("/v1/<provider:slug>/<path:endpoint>", "billable prefixed", _answered_by_the_front, methods=["POST"])
     errors.install(app)
     app.asgi_app = Front(cast(Asgi, app.asgi_app), lambda: gateway)
     for name in ("httpx", "httpcore", "aiohttp", "asyncio", "quart.app", "quart.serving", "hypercorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
     return app
+
+
+class _ProviderSlug(BaseConverter):
+    """Any segment but a reserved one: /v1/chat/… is never the front's."""
+
+    regex = f"(?!(?:{'|'.join(sorted(RESERVED))})$)[^/]+"
+    part_isolating = True
 
 
 async def _answered_by_the_front(**parts: str) -> None:
