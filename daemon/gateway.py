@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from daemon.domain.admission import counted_bound
 from daemon.domain.catalog import Provider
 from daemon.metrics import Metrics
 from daemon.snapshot import Snapshot
@@ -83,7 +84,7 @@ class Gateway:
     async def prompt_bound(self, body: dict[str, Any]) -> int:
         """Prompt tokens of a chat request by a real tokeniser, with room for other vocabularies. Off the event loop."""
         counted = await asyncio.get_running_loop().run_in_executor(self.counting, _count_prompt, body)
-        return counted + counted // 4 + 64
+        return counted_bound(counted)
 
     async def estimate_prompt(self, body: dict[str, Any]) -> int:
         """Prompt tokens as counted, for usage that the upstream did not report."""

@@ -84,12 +84,10 @@ def actor() -> str:
 def bind_database(*, create: bool = False) -> str:
     """Open the database without looking at its schema (init, doctor, db …); returns its URL."""
     from db import audit, engine
-    from db.models import database
 
     url = database_url()
     engine.open_database(url, create=create)
-    if isinstance(database.obj, engine.WaitingSqlite):
-        database.obj.lock_wait_s = LOCK_WAIT_S
+    engine.wait_for_lock(LOCK_WAIT_S)
     audit.actor.set(actor())
     state.opened = True
     return url

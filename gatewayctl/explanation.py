@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from daemon.domain.access import check_identity
-from daemon.domain.admission import Ask, admit
+from daemon.domain.admission import Ask, admit, counted_bound
 from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.pricing import Terms, affordable_output, ceiling
@@ -150,7 +150,7 @@ def _budget_left(caller: Identity, funds: Funds) -> int | None:
 def _closer(hold: _Hold, ask: Ask, terms: Terms, left: int) -> _Hold | None:
     """As the daemon does when funds are short: count the prompt, then lower the output that nobody asked for."""
     tokens = ask.body_bytes // BYTES_PER_TOKEN
-    bound = min(hold.input_bound, tokens + tokens // 4 + 64)
+    bound = min(hold.input_bound, counted_bound(tokens))
     amount = ceiling(terms, bound, hold.output_bound, ask.n, not_used=ask.not_used)
     if amount <= left:
         return replace(hold, amount_nanos=amount, input_bound=bound)

@@ -223,9 +223,15 @@ class Front:
         )
         exchange = Exchange(gateway, call, request.client)
         exchange.start()
-        # Hypercorn says http.disconnect when the client left, and also when the reply is complete.
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        # Hypercorn says http.disconnect when the client left, and also when the reply is complete. A reply that will
+        # never be complete ends this wait by cancelling it; returning then closes the connection.
+        try:
+            await _until_gone(receive)
+        except asyncio.CancelledError:
+            if not exchange.ended and not request.client.gone:
+                exchange.leave()
+                raise
+            return
         exchange.leave()
 
     async def _record_refusal(self, gateway: Gateway, request: _Request, caller: Caller, error: ApiError) -> None:

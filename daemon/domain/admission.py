@@ -151,6 +151,11 @@ def _input_bound(model: StoredModel, ask: Ask) -> int:
     return text if model.context_length is None else min(text, model.context_length)
 
 
+def counted_bound(tokens: int) -> int:
+    """The most prompt tokens that a prompt counted with our tokeniser can be with another one's vocabulary."""
+    return tokens + tokens // 4 + 64
+
+
 def candidates(catalog: Catalog, model: StoredModel, provider_id: int | None) -> tuple[tuple[Provider, StoredDeployment], ...]:
     """Deployments in order of priority, then weight: those whose provider is not paused and has a credential."""
     offered = [d for d in model.deployments if provider_id is None or d.provider_id == provider_id]

@@ -10,6 +10,7 @@ import asyncio
 import time
 from contextlib import suppress
 from functools import partial
+from typing import Any, cast
 
 import jiter
 
@@ -18,6 +19,7 @@ from daemon.domain.errors import ApiError
 from daemon.domain.usage import InvalidUsage, Usage
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
+from daemon.protocols.openai_chat import StreamAdapter
 from daemon.protocols.sse import LineTooLong
 from daemon.relay import attempts, settlement
 from daemon.relay.admission import Held, admit
@@ -36,6 +38,8 @@ from db.usage import UsageRow
 WATERMARK_S = 1.0
 CHARS_PER_TOKEN = 4
 REPLY_BYTES = 256 * 1024 * 1024
+REST_S = 0.25
+REST_BYTES = 64 * 1024
 
 
 class Exchange:
@@ -51,11 +55,16 @@ class Exchange:
         self._drain_deadline: asyncio.TimerHandle | None = None
         self._left = False
         self._task: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[Any] = cast("asyncio.Task[Any]", asyncio.current_task())
 
-    def start(self) -> asyncio.Task[None]:
-        """Begin; the task belongs to the app."""
+    @property
+    def ended(self) -> bool:
+        """The call is over, its hold closed."""
+        return self._task is not None and self._task.done()
+
+    def start(self) -> None:
+        """Begin. The task belongs to the app; the caller's task is cancelled if it ends without a complete reply."""
         self._task = self._gateway.tasks.spawn(self._run(), name=f"exchange {self._call.request_id}")
-        return self._task
 
     def leave(self) -> None:
         """The client is gone: stop at once, or read on to the true usage, as the provider is configured."""
@@ -96,7 +105,8 @@ class Exchange:
             await self._refuse(denied.error, denied.model)
         except DatabaseUnavailable as error:
             log.error("database unavailable", request_id=self._call.request_id, text=error.message)
-            await self._answer(ApiError.of("database_unavailable"))
+            with suppress(ClientGone):
+                await self._answer(ApiError.of("database_unavailable"))
         except Exception as error:
             log.exception("exchange failed", error, request_id=self._call.request_id)
             with suppress(ClientGone):
@@ -109,6 +119,7 @@ class Exchange:
                 gateway.drains -= 1
             if not self._client.finished:
                 self._client.gone = True
+                self._watcher.cancel()  # it waits for the end of a reply that will not come
 
     async def _admitted(self) -> None:
         held: Held = await admit(self._gateway, self._call)
@@ -137,9 +148,10 @@ class Exchange:
         )
         try:
             await settlement.refused(self._gateway, record)
-        finally:
-            with suppress(ClientGone):
-                await self._answer(error)
+        except DatabaseUnavailable as problem:
+            log.error("refusal not recorded", request_id=call.request_id, text=problem.message)
+        with suppress(ClientGone):
+            await self._answer(error)
 
     async def _answer(self, error: ApiError) -> None:
         """The error, in the caller's dialect: as a reply of its own, or as the last event of a stream that has begun."""
@@ -226,8 +238,12 @@ class _Relay:
         used = await self._used(whole=status == "ok", gone=status == "client_disconnected")
         if used is None:
             await settlement.release(self._gateway, self._call, self._plan, result, now)
-        else:
+            return
+        try:
             await settlement.settle(self._gateway, self._call, self._plan, result, used, now)
+        except DatabaseUnavailable:
+            settlement.settle_later(self._gateway, self._call, self._plan, result, used, now)
+            raise
 
     async def _used(self, *, whole: bool, gone: bool) -> Usage | None:
         """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
@@ -237,7 +253,7 @@ class _Relay:
         if found is not None and (whole or delivered or gone):
             return found
         if whole or delivered or (gone and self._sent):
-            return await settlement.estimated_usage(self._gateway, self._call, self._text or reader.estimate_text())
+            return await settlement.estimated_usage(self._gateway, self._call, self._plan, self._text or reader.estimate_text())
         return None
 
     # -- the reply
@@ -271,23 +287,22 @@ class _Relay:
         body = await reply.upstream.read(REPLY_BYTES)
         self._result.ttft_ms = int((time.monotonic() - self._call.started) * 1000)
         self._exchange._interruptible = False
-        if self._call.dialect != "raw":
+        dialect, slug = self._call.dialect, reply.candidate.provider.stored.slug
+        try:
+            data = jiter.from_json(body)
+        except ValueError:
+            data = None
+        if isinstance(data, dict):
+            if dialect != dialects.RAW and data.get("error") and "choices" not in data:
+                raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
             try:
-                data = jiter.from_json(body)
-            except ValueError:
-                data = None
-            if not isinstance(data, dict) or ("error" in data and data["error"] and "choices" not in data):
-                raise ApiError.of(
-                    "upstream_error",
-                    provider=reply.candidate.provider.stored.slug,
-                    reason="its reply cannot be read" if not isinstance(data, dict) else "it answered with an error",
-                )
-            try:
-                self._usage = dialects.usage_of(self._call.dialect, data)
+                self._usage = dialects.usage_of(dialect, data)
             except InvalidUsage as error:
                 log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
             if self._usage is None:
-                self._text = dialects.reply_text(self._call.dialect, data) or " "
+                self._text = dialects.reply_text(dialect, data)
+        elif dialect != dialects.RAW:
+            raise ApiError.of("upstream_error", provider=slug, reason="its reply cannot be read")
         if not self._call.verbatim and reply.candidate.deployment.upstream_name != self._call.ask.model:
             body = dialects.rewrite_reply_model(self._call.dialect, body, self._call.ask.model)
         await self._settled(reply, body)
@@ -301,7 +316,14 @@ class _Relay:
             body = dialects.rewrite_reply_usage(self._call.dialect, body, used)
         if self._exchange._left:
             self._result.status, self._result.error_code = "client_disconnected", "client_disconnected"
-        settled = await settlement.settle(self._gateway, self._call, self._plan, self._result, used, time.monotonic())
+        now = time.monotonic()
+        try:
+            settled = await settlement.settle(self._gateway, self._call, self._plan, self._result, used, now)
+        except DatabaseUnavailable:
+            self._result.status, self._result.http_status = "error", 503
+            self._result.error_code = "database_unavailable"
+            settlement.release_later(self._gateway, self._call, self._plan, self._result, now)  # nothing was delivered
+            raise
         head = self._head(reply)
         head.append((b"x-gateway-cost", format_usd(settled.charged_nanos).encode()))
         await self._client.whole(reply.upstream.status, head, body)
@@ -324,7 +346,7 @@ class _Relay:
                 events = reader.events
                 reply.upstream.progress()
             if reader.done or reader.error is not None:
-                await self._end_of_stream(reply, out + adapter.flush())
+                await self._end_of_stream(reply, out + await self._rest(reply, adapter) + adapter.flush())
                 return
             if self._exchange._left:
                 drained += len(chunk)
@@ -338,14 +360,28 @@ class _Relay:
             raise ApiError.of("upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent an empty stream")
         await self._end_of_stream(reply, adapter.flush())
 
+    async def _rest(self, reply: Reply, adapter: StreamAdapter) -> bytes:
+        """What still comes after the last event, usually only the end: read, so that the connection can be used again."""
+        rest = b""
+        with suppress(TimeoutError, UpstreamError):
+            async with asyncio.timeout(REST_S):
+                async for chunk in reply.upstream.chunks():
+                    rest += adapter.feed(chunk)
+                    if len(rest) > REST_BYTES:
+                        break
+        return rest
+
     async def _begin(self, reply: Reply) -> None:
         """Before the first byte goes out: the watermark is durable, so that a crash from now on charges."""
         self._marked = time.monotonic()
         self._result.ttft_ms = int((self._marked - self._call.started) * 1000)
         self._exchange._interruptible = False
-        await self._gateway.store.write(
+        ours = await self._gateway.store.write(
             partial(holds.mark_delivered, self._call.request_id, 1), order=self._call.identity.user_id
         )
+        if not ours:  # we were taken for dead and the hold was given back: nothing may be delivered for it
+            log.error("hold was closed by another before the first byte", request_id=self._call.request_id)
+            raise ApiError.of("internal_error")
         self._exchange._interruptible = True
         if self._exchange._left and not self._exchange._draining_upstream:
             if not self._exchange._may_drain():

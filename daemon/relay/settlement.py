@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
 from daemon.domain.pricing import Bill, Terms, price
-from daemon.domain.usage import Usage
+from daemon.domain.usage import INPUT_METERS, OUTPUT_METERS, Usage
 from daemon.gateway import Gateway
 from daemon.relay.call import Attempt, Call, Plan
 from db import holds, usage
+from db.errors import DatabaseUnavailable
 from db.holds import Estimate, Settled
 from db.usage import UsageRow
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_REPEATS = 0.5, 5.0, 100_000
+TOKEN_METERS = INPUT_METERS | OUTPUT_METERS
 
 
 @dataclass(slots=True)
@@ -39,8 +45,10 @@ def usage_json(found: Usage) -> str:
     return "{" + ",".join(counts) + "}"
 
 
-async def estimated_usage(gateway: Gateway, call: Call, text: str) -> Usage:
+async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str) -> Usage:
     """Counted by us, because the upstream did not say (or said nonsense)."""
+    if TOKEN_METERS.isdisjoint(plan.terms.rates):
+        return Usage({})  # priced by what the request itself fixes: nothing to estimate
     if call.dialect == "openai_chat":
         prompt = await gateway.estimate_prompt(call.data)
     else:
@@ -130,10 +138,39 @@ def _settle_again(record: UsageRow) -> Settled:
 
 
 async def release(gateway: Gateway, call: Call, plan: Plan, result: Result, now: float) -> None:
-    """Give the hold back: nothing was delivered, nothing is charged."""
+    """Give the hold back: nothing was delivered, nothing is charged. When the database is away: as soon as it is back."""
+    try:
+        await _release(gateway, call, plan, result, now)
+    except DatabaseUnavailable as error:
+        log.error("release delayed", request_id=call.request_id, text=error.message)
+        release_later(gateway, call, plan, result, now)
+
+
+async def _release(gateway: Gateway, call: Call, plan: Plan, result: Result, now: float) -> None:
     record = row(call, plan, result, now)
     await gateway.store.write(partial(holds.release, record), order=call.identity.user_id)
     gateway.metrics.released(record)
+
+
+def settle_later(gateway: Gateway, call: Call, plan: Plan, result: Result, found: Usage, now: float) -> None:
+    """The database was away when something delivered was to be charged: try again until it is back."""
+    gateway.tasks.spawn(_until_back(lambda: settle(gateway, call, plan, result, found, now)), name=f"settle {call.request_id}")
+
+
+def release_later(gateway: Gateway, call: Call, plan: Plan, result: Result, now: float) -> None:
+    """The database was away when a hold was to be given back: try again until it is back."""
+    gateway.tasks.spawn(_until_back(lambda: _release(gateway, call, plan, result, now)), name=f"release {call.request_id}")
+
+
+async def _until_back(work: Callable[[], Awaitable[object]]) -> None:
+    # Not for ever: a process that ends with open holds is found dead, and its holds are closed by the next one.
+    pause = FIRST_PAUSE_S
+    for _ in range(MOST_REPEATS):
+        await asyncio.sleep(pause)
+        with suppress(DatabaseUnavailable):
+            await work()
+            return
+        pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 async def refused(gateway: Gateway, record: UsageRow) -> None:

@@ -1,7 +1,7 @@
 """The provider's connections behind an httpx.AsyncClient: for model lists and probes, where comfort beats microseconds.
 
-The way of a customer's request is `Upstream.send`: the same exchange costs a quarter of the time without
-httpx's request and response objects, a tenth without its client.
+The way of a customer's request is `Upstream.send`: 87 µs of CPU, where httpx's request and response objects around
+it make 146 and its client 334 (tests/upstream/measure.py).
 """
 
 from __future__ import annotations

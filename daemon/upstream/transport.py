@@ -9,6 +9,9 @@ An upstream that sends more than it announced would otherwise have its surplus r
     surplus was under way when we wrote     its segment does not acknowledge our request -> the reply is refused
     ... any of these, once                  the provider gets one request per connection for DISTRUST_S
 
+What is left: a surplus that the provider itself writes after our next request has reached its kernel and before it
+reads it. HTTP/1.1 cannot tell that from an answer; distrust after the first surplus is what bounds it.
+
 What is used of aiohttp beyond its documented interface (checked at connect, see tests/upstream/test_transport.py):
 `TCPConnector._factory`, `ResponseHandler.set_response_params/read/should_close`, `StreamReader`.
 """

@@ -10,21 +10,11 @@ import typer
 from db import backup as backups
 from db import checks, engine, migrate
 from db.backup import without_password
-from db.models import database
 from gatewayctl import context, output
 from gatewayctl.commands._shared import YES
 from gatewayctl.findings import report
 
 app = typer.Typer()
-
-
-def _size(url: str) -> int:
-    """Bytes on disk, the write-ahead log included."""
-    path = engine.sqlite_path(url)
-    if path is not None:
-        parts = (path, path.with_name(f"{path.name}-wal"))
-        return sum(part.stat().st_size for part in parts if part.exists())
-    return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
 
 
 @app.command("status")
@@ -39,7 +29,7 @@ def status() -> None:
         {
             "url": without_password(url),
             "backend": "sqlite" if engine.is_sqlite() else "postgresql",
-            "size_bytes": _size(url),
+            "size_bytes": engine.size_bytes(url),
             "current": found.current,
             "applied": list(found.applied),
             "pending": list(found.pending),

@@ -7,8 +7,6 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import peewee
-
 from db import checks, clock, engine, migrate, processes
 from db.backup import without_password
 from db.checks import Finding, Status
@@ -101,7 +99,7 @@ def _database() -> list[Finding]:
         found += checks.engine()
         found += checks.content()
         found += checks.keys(context.settings().max_key_age_days, clock.now_ms())
-    except (StoreError, peewee.DatabaseError) as error:
+    except (StoreError, checks.UNREADABLE) as error:
         return [*found, _unusable(error)]
     try:
         keys = context.master_keys()

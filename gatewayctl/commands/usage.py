@@ -14,7 +14,6 @@ from typing import Any
 import typer
 
 from db import clock, engine, reports, request_log
-from db.models.usage import USAGE_STATUSES
 from db.money import format_usd
 from db.reports import Bucket, Filters, Share
 from gatewayctl import context, export, output, parse, plots
@@ -47,7 +46,7 @@ class Step(StrEnum):
     hour = "hour"
 
 
-Outcome = StrEnum("Outcome", {status: status for status in USAGE_STATUSES})  # type: ignore[misc]
+Outcome = StrEnum("Outcome", {status: status for status in reports.STATUSES})  # type: ignore[misc]
 
 
 class Dimension(StrEnum):
@@ -222,7 +221,7 @@ def _plot_shares(shares: list[Share]) -> None:
 @app.command("log")
 def log(
     user: str | None = USER, key: str | None = KEY, model: str | None = MODEL, provider: str | None = PROVIDER,
-    status: Outcome | None = typer.Option(None, "--status", metavar="S", help=f"One of {', '.join(USAGE_STATUSES)}."),
+    status: Outcome | None = typer.Option(None, "--status", metavar="S", help=f"One of {', '.join(reports.STATUSES)}."),
     request_id: str | None = typer.Option(None, "--request-id", metavar="R", help="One request."),
     since: str | None = typer.Option(None, "--since", metavar="T", help="7d, 24h, a date or an instant."),
     until: str | None = UNTIL,
