@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+import peewee
 from peewee import fn
 
 from db import ledger, meters, processes
@@ -33,6 +34,7 @@ from db.models import (
 )
 from db.secrets import MasterKeys
 
+UNREADABLE = peewee.DatabaseError  # what a damaged file raises, beside StoreError
 SAFE_SQLITE = (3, 51, 3)  # from 3.7.0 on, two writers at a WAL reset could lose a commit
 SHOWN = 5
 

@@ -139,6 +139,21 @@ def read_only_connection() -> None:
         database.execute_sql("SET default_transaction_read_only = on")
 
 
+def wait_for_lock(seconds: float) -> None:
+    """How long this process waits for another writer of an SQLite file (LOCK_WAIT_S unless told)."""
+    if isinstance(database.obj, WaitingSqlite):
+        database.obj.lock_wait_s = seconds
+
+
+def size_bytes(url: str) -> int:
+    """Bytes that the open database at `url` takes on disk, the write-ahead log included."""
+    path = sqlite_path(url)
+    if path is not None:
+        parts = (path, path.with_name(f"{path.name}-wal"))
+        return sum(part.stat().st_size for part in parts if part.exists())
+    return int(database.execute_sql("SELECT pg_database_size(current_database())").fetchone()[0])
+
+
 def long_statements() -> None:
     """Lift the statement time-out on this thread's connection: for exports, migrations and checks."""
     if not is_sqlite():

@@ -18,11 +18,13 @@ from db.clock import DAY_MS, iso
 from db.engine import translated_errors
 from db.errors import Invalid
 from db.models import CatalogModel, Group, Key, Membership, Provider, UsageRecord, User
+from db.models.usage import USAGE_STATUSES
 from db.names import model_row, provider_row, user_row
 
 HOUR_MS = 3_600_000
 STEPS_MS = {"hour": HOUR_MS, "day": DAY_MS}
 MAX_BUCKETS = 10_000
+STATUSES = USAGE_STATUSES
 DIMENSIONS = ("model", "user", "key", "provider", "group")
 
 
