@@ -276,7 +276,7 @@ DELAYED = ("soon", "late")
 def test_not_one_byte_of_a_request_in_another(loop_kind: str, learns: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """`never-learns` forgives every surplus at once, so that reuse goes on under attack. It leaves out the surplus that a
     provider writes at its leisure: what it writes between the arrival of the next request and reading it cannot be
-    told from an answer (seen once in 8,600 such replies); only distrust after the first one bounds that.
+    told from an answer (seen once in about 8,600 such replies); only distrust after the first one bounds that.
     """
     if not learns:
         monkeypatch.setattr(transport.Connections, "_distrust", lambda *_: None)
