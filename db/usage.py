@@ -13,10 +13,12 @@ _COLUMNS = (
     "estimated", "cached", "latency_ms", "ttft_ms", "request_id", "endpoint", "error_code", "requested_model",
     "served_model", "usage", "terms", "attempts",
 )  # fmt: skip
-INSERT = (
-    f"INSERT INTO usage_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "
-    "ON CONFLICT (request_id) DO NOTHING"
+_INSERT = (
+    f"INSERT INTO usage_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (request_id) DO "
 )
+# Clients may choose request ids: a refused request must not stand in the way of the record of one that was charged.
+_OF_A_HOLD = f"{_INSERT}UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _COLUMNS)}"
+_OF_A_REFUSAL = f"{_INSERT}NOTHING"
 
 
 @dataclass(slots=True)  # not frozen: that would cost microseconds on every request; nobody changes one
@@ -50,20 +52,21 @@ class UsageRow:
 
 
 def insert(row: UsageRow, *, charged_nanos: int, absorbed_nanos: int) -> None:
-    """Write the row inside the caller's transaction; a second row of the same request id is ignored."""
-    database.execute_sql(
-        sql(INSERT),
-        (
-            row.at, row.user_id, row.key_id, row.model_id, row.provider_id, row.status, row.http_status,
-            row.cost_nanos, row.upstream_cost_nanos, charged_nanos, absorbed_nanos, row.input_tokens,
-            row.output_tokens, int(row.stream), int(row.estimated), int(row.cached), row.latency_ms, row.ttft_ms,
-            row.request_id, row.endpoint, row.error_code, row.requested_model, row.served_model, row.usage,
-            row.terms, row.attempts,
-        ),
-    )  # fmt: skip
+    """Write the row inside the transaction that closes a hold; it takes the place of a refusal with the same id."""
+    database.execute_sql(sql(_OF_A_HOLD), _values(row, charged_nanos, absorbed_nanos))
 
 
 @transaction
 def record(row: UsageRow) -> None:
-    """Write the row of a request that was refused before any money was held."""
-    insert(row, charged_nanos=0, absorbed_nanos=0)
+    """Write the row of a request that was refused before any money was held. Ignored when its id has a row already."""
+    database.execute_sql(sql(_OF_A_REFUSAL), _values(row, 0, 0))
+
+
+def _values(row: UsageRow, charged_nanos: int, absorbed_nanos: int) -> tuple[object, ...]:
+    return (
+        row.at, row.user_id, row.key_id, row.model_id, row.provider_id, row.status, row.http_status,
+        row.cost_nanos, row.upstream_cost_nanos, charged_nanos, absorbed_nanos, row.input_tokens,
+        row.output_tokens, int(row.stream), int(row.estimated), int(row.cached), row.latency_ms, row.ttft_ms,
+        row.request_id, row.endpoint, row.error_code, row.requested_model, row.served_model, row.usage,
+        row.terms, row.attempts,
+    )  # fmt: skip
