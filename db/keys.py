@@ -15,7 +15,7 @@ from db.errors import Conflict, Invalid, NotFound
 from db.models import Key, KeySecret, User, database
 from db.models.access import PERIODS
 from db.money import format_usd
-from db.names import check_label, check_limit, insert, model_row, user_row
+from db.names import check_label, check_limit, insert, lock_user, model_row, user_row
 from db.reading import reading
 from db.versions import bump_user
 
@@ -158,10 +158,15 @@ def _key_id(reference: str) -> int:
 
 
 def _locked(reference: str) -> tuple[int, int, str]:
-    """(id, user id, status), the row locked against a second command at the same time."""
+    """(id, user id, status), the row locked against a second command at the same time.
+
+    The owner's row first, as everywhere: who placed a hold has it and waits for the key's.
+    """
     key_id = _key_id(reference)
-    found = database.execute_sql(sql("SELECT id, user_id, status FROM keys WHERE id = ?" + for_update()), (key_id,)).fetchone()
-    return int(found[0]), int(found[1]), str(found[2])
+    [user_id] = database.execute_sql(sql("SELECT user_id FROM keys WHERE id = ?"), (key_id,)).fetchone()
+    lock_user(int(user_id))
+    found = database.execute_sql(sql("SELECT status FROM keys WHERE id = ?" + for_update()), (key_id,)).fetchone()
+    return key_id, int(user_id), str(found[0])
 
 
 @transaction

@@ -7,8 +7,9 @@ from typing import Any
 
 from peewee import IntegrityError, fn
 
+from db.engine import for_update, sql
 from db.errors import Conflict, Invalid, NotFound
-from db.models import Alias, CatalogModel, Group, Provider, User
+from db.models import Alias, CatalogModel, Group, Provider, User, database
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,79}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+~-]{0,199}")
@@ -65,6 +66,11 @@ def user_row(name: str) -> Any:
     if row is None:
         raise NotFound(f"There is no user {name!r}", "See: gatewayctl users list")
     return row
+
+
+def lock_user(user_id: int) -> None:
+    """Hold a user's row to the end of the transaction. Every transaction locks users before keys and holds."""
+    database.execute_sql(sql("SELECT id FROM users WHERE id = ?" + for_update()), (user_id,)).fetchone()
 
 
 def group_row(name: str) -> Any:

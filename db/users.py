@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from db import audit, clock, counters, multipliers
-from db.engine import transaction
-from db.errors import Conflict, Invalid
+from db.engine import for_update, sql, transaction
+from db.errors import Conflict, Invalid, Refused
 from db.meters import EVERY_METER
-from db.models import Group, Key, Membership, User
+from db.models import Group, Key, Membership, User, database
 from db.money import PPM, format_multiplier, format_usd
-from db.names import check_limit, check_name, group_row, insert, user_row
+from db.names import check_limit, check_name, group_row, insert, lock_user, user_row
 from db.reading import reading
 from db.versions import bump_user
 
@@ -96,12 +96,26 @@ def create(name: str, *, groups: Iterable[str] = (), multiplier_ppm: int | None 
     return made
 
 
+def _check_credit(user_id: int, name: str, limit: int) -> None:
+    """Refused when more is owed and held than that: the ledger promises that no balance is below its limit."""
+    balance, held = database.execute_sql(
+        sql("SELECT balance_nanos, held_nanos FROM users WHERE id = ?" + for_update()), (user_id,)
+    ).fetchone()
+    if balance + limit < held:
+        raise Refused(
+            f"{name} owes {format_usd(held - balance)} USD (running requests included)",
+            f"Give at least that, or: gatewayctl users suspend {name}",
+        )
+
+
 @transaction
 def update(name: str, *, multiplier_ppm: int | None = None, **fields: Any) -> UserView:
     """Change the given fields (None removes a limit)."""
     row = user_row(name)
     values = _checked(fields)
     before = {field: getattr(row, field) for field in values}
+    if "credit_limit_nanos" in values:
+        _check_credit(row.id, name, values["credit_limit_nanos"])
     if values:
         User.update(**values).where(User.id == row.id).execute()
     if multiplier_ppm is not None:
@@ -131,6 +145,7 @@ def delete(name: str) -> UserView:
     row = user_row(name)
     if row.status == "deleted":
         raise Conflict(f"The user {name!r} is deleted already", "See: gatewayctl users list")
+    lock_user(row.id)
     freed = f"deleted-{row.id}-{name}"[:120]
     revoked = Key.update(status="revoked").where((Key.user == row.id) & (Key.status != "revoked")).execute()
     Membership.delete().where(Membership.user == row.id).execute()
