@@ -8,8 +8,9 @@ twenty times as much. tests/db/test_holds.py checks them against the tables.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -17,6 +18,7 @@ from db import clock, counters, usage
 from db.engine import for_update, sql, transaction
 from db.models import Hold, database
 from db.money import MAX_NANOS
+from db.names import lock_user
 from db.usage import UsageRow
 
 _TAKE = (
@@ -32,8 +34,8 @@ _TAKE_BUDGET = (
 )
 _INSERT = (
     "INSERT INTO holds (request_id, user_id, key_id, model_id, provider_id, state, amount_nanos, budgeted, "
-    "input_estimate, delivered, stream, placed_at, process_id, attempts, requested_model, endpoint, terms) "
-    "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, 0, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
+    "input_estimate, delivered, stream, placed_at, process_id, ticket, requested_model, endpoint, terms) "
+    "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
 )
 _DELIVERED = "UPDATE holds SET delivered = ? WHERE request_id = ? AND state = 'open'"
 _CLOSE = (
@@ -49,6 +51,9 @@ _KEY_USED = (
     "UPDATE keys SET spent_nanos = spent_nanos + ?, last_used_at = ?, "
     "budget_held_nanos = budget_held_nanos - ?, budget_spent_nanos = budget_spent_nanos + ? WHERE id = ?"
 )
+
+
+_tickets = itertools.count(1)
 
 
 class HoldState(StrEnum):
@@ -79,6 +84,7 @@ class HoldRequest:
     terms: str
     process_id: int
     budget_window_at: int | None = None  # start of the key's budget window, None without a budget
+    ticket: int = field(default_factory=_tickets.__next__)  # tells this request from others of its id in the process
 
 
 class Placement(StrEnum):
@@ -131,7 +137,7 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
         sql(_INSERT),
         (
             request.request_id, request.user_id, request.key_id, request.model_id, request.provider_id, amount,
-            int(budgeted), request.input_estimate, int(request.stream), clock.now_ms(), request.process_id,
+            int(budgeted), request.input_estimate, int(request.stream), clock.now_ms(), request.process_id, request.ticket,
             request.requested_model, request.endpoint, request.terms,
         ),
     ).rowcount  # fmt: skip
@@ -145,11 +151,11 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
 
 def _placed_before(request: HoldRequest) -> bool:
     """Whether the attempt whose outcome was lost was committed. Its commit, if it is still under way, holds the user's row."""
-    database.execute_sql(sql("SELECT id FROM users WHERE id = ?" + for_update()), (request.user_id,)).fetchone()
+    lock_user(request.user_id)
     row = database.execute_sql(
-        sql("SELECT process_id, user_id, amount_nanos, state FROM holds WHERE request_id = ?"), (request.request_id,)
+        sql("SELECT process_id, ticket, state FROM holds WHERE request_id = ?"), (request.request_id,)
     ).fetchone()
-    return row is not None and tuple(row) == (request.process_id, request.user_id, request.amount_nanos, HoldState.OPEN)
+    return row is not None and tuple(row) == (request.process_id, request.ticket, HoldState.OPEN)
 
 
 def _why_not(request: HoldRequest) -> Placed:

@@ -13,7 +13,7 @@ from playhouse.migrations import Runner
 
 from db.engine import is_sqlite, long_statements, translated_errors
 from db.errors import SchemaMismatch
-from db.models import CatalogState, database
+from db.models import database
 
 DIRECTORY = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migrations"
@@ -85,5 +85,4 @@ def migrate() -> list[str]:
             _backup_before_change()
         long_statements()
         applied: list[str] = _runner().up()
-        CatalogState.insert(id=1, version=1).on_conflict_ignore().execute()
     return applied

@@ -9,9 +9,10 @@ from typing import Any
 
 from peewee import JOIN, Tuple, fn
 
+from db import ledger
 from db.engine import translated_errors
 from db.errors import NotFound
-from db.models import LedgerEntry, Provider, UsageRecord, User
+from db.models import Provider, UsageRecord, User
 from db.reports import Filters, where
 
 EXPORT_PAGE = 1000
@@ -108,7 +109,7 @@ def show(request_id: str) -> UsageDetail:
         if view is None:
             raise NotFound(f"There is no usage record of request {request_id[:200]!r}", "See: gatewayctl usage log")
         record = UsageRecord.get_by_id(view.id)
-        charge = LedgerEntry.get_or_none(LedgerEntry.request_id == request_id, LedgerEntry.kind == "charge")
+        charge = ledger.charge_of(request_id)
     return UsageDetail(
         view=view,
         terms=json.loads(record.terms),

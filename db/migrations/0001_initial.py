@@ -205,14 +205,12 @@ SCHEMA = """
         placed_at BIGINT NOT NULL,
         closed_at BIGINT,
         process_id BIGINT NOT NULL,
-        attempts INTEGER NOT NULL,
+        ticket BIGINT NOT NULL,
         requested_model TEXT NOT NULL,
         endpoint TEXT NOT NULL,
         terms TEXT NOT NULL,
         FOREIGN KEY (user_id) REFERENCES users (id),
-        FOREIGN KEY (key_id) REFERENCES keys (id),
-        FOREIGN KEY (model_id) REFERENCES models (id) ON DELETE SET NULL,
-        FOREIGN KEY (provider_id) REFERENCES providers (id) ON DELETE SET NULL
+        FOREIGN KEY (key_id) REFERENCES keys (id)
     );
     CREATE INDEX holds_open ON holds (process_id) WHERE state = 'open';
     CREATE TABLE ledger_entries (
@@ -229,6 +227,7 @@ SCHEMA = """
     );
     CREATE INDEX ledger_entries_user_id_at ON ledger_entries (user_id, at);
     CREATE UNIQUE INDEX ledger_one_charge_per_request ON ledger_entries (request_id) WHERE kind = 'charge';
+    CREATE INDEX ledger_refunds ON ledger_entries (request_id) WHERE kind = 'refund';
     CREATE UNIQUE INDEX ledger_one_entry_per_ref ON ledger_entries (user_id, ref) WHERE ref IS NOT NULL;
     CREATE TABLE usage_records (
         id BIGSERIAL NOT NULL PRIMARY KEY,
@@ -290,6 +289,7 @@ SCHEMA = """
         id INTEGER NOT NULL PRIMARY KEY,
         version BIGINT NOT NULL
     );
+    INSERT INTO catalog_state (id, version) VALUES (1, 1);
 """
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from peewee import SQL, BigAutoField, BigIntegerField, ForeignKeyField, IntegerField, TextField
+from peewee import SQL, BigAutoField, BigIntegerField, ForeignKeyField, TextField
 
 from db.fields import amount, flag, instant, one_of, short_text
 from db.models.access import Key, User
 from db.models.base import Table
-from db.models.catalog import CatalogModel, Provider
 
 LEDGER_KINDS = ("topup", "charge", "adjustment", "refund")
 HOLD_STATES = ("open", "settled", "released", "expired")
@@ -39,6 +38,7 @@ LedgerEntry.add_index(
         name="ledger_one_charge_per_request",
     )
 )
+LedgerEntry.add_index(LedgerEntry.index(LedgerEntry.request_id, where=SQL("kind = 'refund'"), name="ledger_refunds"))
 LedgerEntry.add_index(
     LedgerEntry.index(
         LedgerEntry.user,
@@ -54,14 +54,16 @@ class Hold(Table):
     """Money set aside for one request: open, then once settled, released or expired.
 
     `delivered` is the watermark: 0 until the first output byte may reach the client, then at least 1 and about the tokens
-    delivered. `terms` is the price list and the multipliers that this request is charged by.
+    delivered. `terms` is the price list and the multipliers that this request is charged by. `ticket` numbers the holds that
+    a process asked for. Model and provider are plain numbers: a reference would have to be checked for every request, and
+    every hold there ever was be looked through to delete a model.
     """
 
     request_id = TextField(primary_key=True)
     user = ForeignKeyField(User, column_name="user_id", index=False)
     key = ForeignKeyField(Key, column_name="key_id", index=False)
-    model = ForeignKeyField(CatalogModel, column_name="model_id", null=True, index=False, on_delete="SET NULL")
-    provider = ForeignKeyField(Provider, column_name="provider_id", null=True, index=False, on_delete="SET NULL")
+    model_id = BigIntegerField(null=True)
+    provider_id = BigIntegerField(null=True)
     state = one_of("state", HOLD_STATES, default="open")
     amount_nanos = amount("amount_nanos")
     budgeted = flag("budgeted", default=0)
@@ -71,7 +73,7 @@ class Hold(Table):
     placed_at = instant()
     closed_at = instant(null=True)
     process_id = BigIntegerField()
-    attempts = IntegerField(default=0)
+    ticket = BigIntegerField(default=0)
     requested_model = TextField()
     endpoint = TextField()
     terms = TextField()

@@ -30,7 +30,7 @@ def _hold(user: int, process: int, request: str = "r1") -> None:
         request_id=request, user=user, key=records.key(user), amount_nanos=5, placed_at=NOON, process_id=process,
         requested_model="m", endpoint="/v1/chat/completions", terms="{}",
     ).execute()  # fmt: skip
-    User.update(held_nanos=User.held_nanos + 5).where(User.id == user).execute()
+    User.update(held_nanos=User.held_nanos + 5, credit_limit_nanos=5).where(User.id == user).execute()
 
 
 def test_a_new_database_has_no_failure(database: str) -> None:
