@@ -1,17 +1,23 @@
-"""docs/cli.md, made from the commands themselves: `python -m gatewayctl.docs` writes it, `--check` compares it."""
+"""The generated pages: `python -m gatewayctl.docs` writes them, `--check` compares them.
+
+docs/cli.md is made from the commands and the settings table, docs/errors.md from the error catalogue. To add a page: 1. a
+function that returns its text; 2. a line in PAGES.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from daemon.domain.errors import CATALOGUE, ErrorSpec
 from db import settings
 from gatewayctl import cli
 
-TARGET = Path(__file__).parent.parent / "docs" / "cli.md"
+DOCS = Path(__file__).parent.parent / "docs"
+TARGET = DOCS / "cli.md"
 COMMON = frozenset({"db", "json", "quiet", "help"})
 INTRO = """\
 # Command line
@@ -150,16 +156,80 @@ def _settings() -> Iterator[str]:
     yield "`GATEWAYCTL_HOME` chooses the home, `GATEWAYCTL_MASTER_KEY` replaces `master.key`.\n"
 
 
+ERRORS_INTRO = """\
+# Errors
+
+Made from `daemon/domain/errors.py` by `python -m gatewayctl.docs`; do not edit.
+
+Every error is JSON, never a page. OpenAI's form on all routes but one:
+
+```json
+{"error":{"message":"…","type":"invalid_request_error","param":"messages","code":"missing_required_parameter"}}
+```
+
+Paths that end in `/messages` or `/messages/count_tokens` get the form that Anthropic's clients read:
+
+```json
+{"type":"error","error":{"type":"…","message":"…","code":"…"},"request_id":"req_…"}
+```
+
+- Programs should look at `code` (below) or the status, not at the message. `param` names the field at fault, if one is.
+- `X-Request-Id` is on every reply; `gatewayctl usage show REQUEST_ID` finds the request by it.
+- `Retry-After` (seconds) is sent where waiting helps; `x-should-retry: false` where it cannot. OpenAI's clients obey both.
+- An error after the first byte of a stream is its last event, in the same form, and no `[DONE]` follows. The status was sent
+  before, so it stays 200.
+- When a provider answers 400, 404, 409, 413, 415 or 422, the mistake is the caller's: status and body pass through, with
+  secrets and the provider's host masked. So a `code` that is not on this page comes from a provider.
+- A provider's 401, 402 and 403 concern the gateway's own credential and become 502 `upstream_error`.
+"""
+# In the catalogue, and answered by nothing yet: the limits that they name are stored, not enforced.
+NOT_YET = frozenset({"rate_limit_exceeded", "daily_limit_throttled", "upgrade_required"})
+
+
+def errors_page() -> str:
+    """Every error of the catalogue by status."""
+    parts = [ERRORS_INTRO]
+    parts.append("| Status | Code | Type |\n|---|---|---|")
+    parts += [f"| {spec.status} | [`{code}`](#{code}) | `{spec.type}` |" for code, spec in CATALOGUE.items()]
+    parts.append("")
+    status = 0
+    for code, spec in CATALOGUE.items():
+        if spec.status != status:
+            status = spec.status
+            parts.append(f"## Status {status}\n")
+        parts.extend(_error(code, spec))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _error(code: str, spec: ErrorSpec) -> Iterator[str]:
+    yield f"### {code}\n"
+    if code in NOT_YET:
+        yield "Reserved: this version never answers it.\n"
+    yield f"```text\n{spec.message}\n```\n"
+    yield f"- Cause: {spec.cause}"
+    yield f"- Remedy: {spec.remedy}"
+    headers = [f"`{name}: {value}`" for name, value in spec.headers.items()]
+    if spec.retry_after_s is not None:
+        headers.append(f"`Retry-After: {spec.retry_after_s}`, unless the right wait is known")
+    if headers:
+        yield f"- Headers: {'; '.join(headers)}"
+    yield ""
+
+
+PAGES: dict[Path, Callable[[], str]] = {TARGET: page, DOCS / "errors.md": errors_page}
+
+
 def main(arguments: list[str]) -> int:
-    """Write the page, or with --check compare: 1 when it is not current."""
-    text = page()
-    if "--check" in arguments:
-        current = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text
-        if not current:
-            sys.stderr.write("docs/cli.md is not current. Run: python -m gatewayctl.docs\n")
-        return 0 if current else 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    """Write the pages, or with --check compare: 1 when one is not current."""
+    code = 0
+    for path, make in PAGES.items():
+        text = make()
+        if "--check" not in arguments:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.stderr.write(f"docs/{path.name} is not current. Run: python -m gatewayctl.docs\n")
+            code = 1
+    return code
 
 
 if __name__ == "__main__":

@@ -1,13 +1,38 @@
-"""docs/cli.md is what the commands say."""
+"""The generated pages are what the commands and the error catalogue say."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
+import pytest
+
+from daemon.domain import errors
+from daemon.domain.errors import CATALOGUE
 from db import settings
 from gatewayctl import cli, docs
 
 
-def test_the_page_is_current() -> None:
-    assert docs.TARGET.read_text(encoding="utf-8") == docs.page(), "Run: python -m gatewayctl.docs"
+@pytest.mark.parametrize("path", docs.PAGES, ids=lambda path: path.name)
+def test_the_page_is_current(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == docs.PAGES[path](), "Run: python -m gatewayctl.docs"
+
+
+def test_check_names_the_page_that_is_not_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setattr(docs, "PAGES", {tmp_path / "errors.md": docs.errors_page})
+    assert docs.main(["--check"]) == 1
+    assert "docs/errors.md is not current" in capsys.readouterr().err
+    assert docs.main([]) == 0
+    assert docs.main(["--check"]) == 0
+
+
+def test_every_error_is_on_its_page_and_reserved_ones_are_used_by_nobody() -> None:
+    page = docs.errors_page()
+    sources = set((docs.DOCS.parent / "daemon").rglob("*.py")) - {Path(errors.__file__)}
+    used = {word for path in sources for word in re.findall(r'"(\w+)"', path.read_text(encoding="utf-8"))}
+    for code in CATALOGUE:
+        assert f"### {code}\n" in page
+        assert (code not in used) == (code in docs.NOT_YET), code
 
 
 def test_every_command_and_setting_is_on_it() -> None:
