@@ -117,8 +117,8 @@ def _kind(error: BaseException) -> _Kind:
         return _Kind.AWAY
     if database.connection().closed:
         return _Kind.CUT
-    # Peewee keeps the driver's exception as the first argument of its own.
-    return _BY_SQLSTATE.get(str(getattr(error.args[0], "sqlstate", "")) if error.args else "", _Kind.OWN)
+    # Peewee keeps the driver's exception in `orig`.
+    return _BY_SQLSTATE.get(getattr(getattr(error, "orig", None), "sqlstate", None) or "", _Kind.OWN)
 
 
 def _as_store_error(error: BaseException) -> BaseException:
