@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from db import batch
-from db.engine import close_connection, read_only_connection, translated_errors
+from db.engine import LOCK_WAIT_S, close_connection, read_only_connection, translated_errors, wait_for_lock_until
 from db.errors import DatabaseUnavailable, StoreError
 
 P = ParamSpec("P")
@@ -26,15 +27,16 @@ READERS = 4
 
 
 class _Write(batch.Job):
-    """A job whose result goes to a future on the event loop (or nowhere)."""
+    """A job whose result goes to a future on the event loop (or nowhere). `since`: when it was asked for (monotonic s)."""
 
-    __slots__ = ("future",)
+    __slots__ = ("future", "since")
 
     def __init__(
         self, function: Callable[[], Any], order: int, repeat: Callable[[], Any] | None, future: asyncio.Future[Any] | None
     ) -> None:
         super().__init__(function, order, repeat)
         self.future = future
+        self.since = time.monotonic()
 
 
 def _resolve(jobs: list[_Write]) -> None:
@@ -115,6 +117,8 @@ class Store:
                 except queue.Empty:
                     break
             if jobs:
+                # They waited while the last batch did: nobody waits for a lock longer than LOCK_WAIT_S in all.
+                wait_for_lock_until(min(job.since for job in jobs) + LOCK_WAIT_S)
                 batch.run(jobs)
                 for job in jobs:
                     if job.error is not None and job.future is None:

@@ -12,6 +12,7 @@ import functools
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 LOCK_WAIT_S = 5.0
+BUSY_WAIT_S = 1  # of what is no transaction: readers meet a lock only while a log is recovered
+_BUSY_TIMEOUT = f"PRAGMA busy_timeout = {BUSY_WAIT_S * 1000}"
 SQLITE_PRAGMAS = {
     "journal_mode": "wal",
     "synchronous": "full",
@@ -39,22 +42,40 @@ SQLITE_PRAGMAS = {
 }
 
 
+_patience = threading.local()
+
+
+def wait_for_lock_until(monotonic_s: float | None) -> None:
+    """Until when this thread's transactions wait for a locked database; None: LOCK_WAIT_S each."""
+    _patience.until = monotonic_s
+
+
 class WaitingSqlite(SqliteDatabase):
-    """SqliteDatabase whose BEGIN IMMEDIATE asks for the lock every millisecond or so, for at most `lock_wait_s`."""
+    """SqliteDatabase whose BEGIN IMMEDIATE asks for the lock every millisecond or so, for at most `lock_wait_s`.
+
+    A thread that serves others (see `wait_for_lock_until`) waits no longer than those have left.
+    """
 
     lock_wait_s = LOCK_WAIT_S
 
     def begin(self, lock_type: str | None = None) -> None:
-        deadline = time.monotonic() + self.lock_wait_s
-        while True:
-            try:
-                return super().begin(lock_type)
-            except peewee.OperationalError as error:
-                if "locked" not in str(error) and "busy" not in str(error):
-                    raise
-                if time.monotonic() >= deadline:
-                    raise
-            time.sleep(random.uniform(0.0005, 0.003))
+        until: float | None = getattr(_patience, "until", None)
+        deadline = time.monotonic() + self.lock_wait_s if until is None else until
+        cursor = self.cursor()
+        # With SQLite's own wait, whose steps grow to 100 ms, a busy process would starve the others for seconds.
+        cursor.execute("PRAGMA busy_timeout = 0")
+        try:
+            while True:
+                try:
+                    return super().begin(lock_type)
+                except peewee.OperationalError as error:
+                    if "locked" not in str(error) and "busy" not in str(error):
+                        raise
+                    if time.monotonic() >= deadline:
+                        raise
+                time.sleep(random.uniform(0.0005, 0.003))
+        finally:
+            cursor.execute(_BUSY_TIMEOUT)
 
 
 def is_sqlite() -> bool:
@@ -81,7 +102,7 @@ def _sqlite(path: Path, *, create: bool) -> SqliteDatabase:
         os.close(descriptor)
     # `mode=rw`: a file that vanished is an error, never a fresh empty database.
     uri = f"file:{str(path).replace('?', '%3f').replace('#', '%23')}?mode=rw"
-    return WaitingSqlite(uri, pragmas=SQLITE_PRAGMAS, timeout=1, lock_type="IMMEDIATE", uri=True)
+    return WaitingSqlite(uri, pragmas=SQLITE_PRAGMAS, timeout=BUSY_WAIT_S, lock_type="IMMEDIATE", uri=True)
 
 
 def _postgresql(url: str) -> PostgresqlDatabase:
