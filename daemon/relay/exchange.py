@@ -245,6 +245,13 @@ class _Relay:
             settlement.settle_later(self._gateway, self._call, self._plan, result, used, now)
             raise
 
+    def _give_back(self, now: float) -> None:
+        """The database was away before anything was delivered: nothing is charged, as soon as it is back."""
+        self._closed = True
+        self._result.status, self._result.http_status = "error", 503
+        self._result.error_code = "database_unavailable"
+        settlement.release_later(self._gateway, self._call, self._plan, self._result, now)
+
     async def _used(self, *, whole: bool, gone: bool) -> Usage | None:
         """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
         reader = self._reader
@@ -320,9 +327,7 @@ class _Relay:
         try:
             settled = await settlement.settle(self._gateway, self._call, self._plan, self._result, used, now)
         except DatabaseUnavailable:
-            self._result.status, self._result.http_status = "error", 503
-            self._result.error_code = "database_unavailable"
-            settlement.release_later(self._gateway, self._call, self._plan, self._result, now)  # nothing was delivered
+            self._give_back(now)
             raise
         head = self._head(reply)
         head.append((b"x-gateway-cost", format_usd(settled.charged_nanos).encode()))
@@ -376,9 +381,13 @@ class _Relay:
         self._marked = time.monotonic()
         self._result.ttft_ms = int((self._marked - self._call.started) * 1000)
         self._exchange._interruptible = False
-        ours = await self._gateway.store.write(
-            partial(holds.mark_delivered, self._call.request_id, 1), order=self._call.identity.user_id
-        )
+        try:
+            ours = await self._gateway.store.write(
+                partial(holds.mark_delivered, self._call.request_id, 1), order=self._call.identity.user_id
+            )
+        except DatabaseUnavailable:
+            self._give_back(self._marked)
+            raise
         if not ours:  # we were taken for dead and the hold was given back: nothing may be delivered for it
             log.error("hold was closed by another before the first byte", request_id=self._call.request_id)
             raise ApiError.of("internal_error")
