@@ -95,9 +95,7 @@ def test_a_client_that_left_mid_stream_is_charged_for_what_was_delivered(scene: 
     order = Order("one", pieces=100, pace_ms=50)
     with scene.start() as gateway:
         got = asyncio.run(
-            Client(gateway.port, scene.customers[0].key).ask(
-                order.body(stream=True), order.id, stream=True, leave_after_s=1.0
-            )
+            Client(gateway.port, scene.customers[0].key).ask(order.body(stream=True), order.id, stream=True, leave_after_s=1.0)
         )
         record = scene.home.record_of("one")
         wait_for_quiet(scene.url)
