@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import ssl
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import cast
 
 from quart import Quart
@@ -22,7 +25,9 @@ from daemon.store import Store
 from daemon.tasks import Tasks
 from daemon.upstream.base import Upstream
 from daemon.upstream.demo import DemoUpstream
-from daemon.upstream.send import Upstream as HttpUpstream
+from daemon.upstream.httpx_client import Provider as HttpProvider
+from daemon.upstream.send import Upstream as Connections
+from daemon.upstream.transport import tls_context
 from daemon.watchdog import Watchdog
 from db import __version__, processes
 from db.secrets import MasterKeys
@@ -49,17 +54,18 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
         watchdog=Watchdog(),
         metrics=metrics,
         process_id=process_id,
-        make_upstream=make_upstream,
+        make_upstream=partial(make_upstream, await asyncio.to_thread(tls_context)),
         counting=ThreadPoolExecutor(1, thread_name_prefix="count-tokens"),
     )
 
 
-def make_upstream(provider: Provider) -> Upstream:
+def make_upstream(tls: ssl.SSLContext, provider: Provider) -> Upstream:
     """The way to a provider, by its protocol."""
     stored = provider.stored
     if stored.protocol == "demo":
         return cast(Upstream, DemoUpstream())
-    return cast(Upstream, HttpUpstream(limit=stored.max_connections, keepalive_s=KEEPALIVE_S, version=__version__))
+    connections = Connections(limit=stored.max_connections, keepalive_s=KEEPALIVE_S, tls=tls, version=__version__)
+    return cast(Upstream, HttpProvider(connections))
 
 
 def create_app(gateway: Gateway) -> Quart:

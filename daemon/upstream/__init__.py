@@ -4,5 +4,5 @@ transport   connections to one provider: opened by aiohttp's connector, pooled h
 send        one attempt: `Upstream.send(UpstreamRequest) -> UpstreamReply`, with its deadlines
 headers     which headers and query parameters go to the provider, which come back; URLs joined; secrets masked
 errors      the three ways in which an attempt fails; only `UpstreamUnreachable` may be tried again
-httpx_client  the same connections behind an httpx.AsyncClient, for the rare calls that want its comforts
+httpx_client  httpx over these connections: Provider for customers' requests, client() for rare calls that want comfort
 """

@@ -92,7 +92,7 @@ def through_transport(transport: Any) -> Call:
     return call
 
 
-def through_send(upstream: Upstream) -> Call:
+def through_send(upstream: Upstream | httpx_client.Provider) -> Call:
     async def call(url: str) -> int:
         reply = await upstream.send(UpstreamRequest("POST", url, HEADERS, BODY))
         size = sum([len(data) async for data in reply.chunks(every_chunk_is_progress=True)])
@@ -127,11 +127,22 @@ async def ways(stack: AsyncExitStack, wanted: list[str]) -> AsyncIterator[tuple[
         yield "own client", through_client(own)
     if "own transport direct" in wanted:
         yield "own transport direct", through_transport(own._transport)
+    if "Provider.send" in wanted:
+        yield "Provider.send", through_send(httpx_client.Provider(upstream))
     if "Upstream.send" in wanted:
         yield "Upstream.send", through_send(upstream)
 
 
-ALL = ["httpx", "httpx2", "httpx-aiohttp", "httpx-aiohttp direct", "own client", "own transport direct", "Upstream.send"]
+ALL = [
+    "httpx",
+    "httpx2",
+    "httpx-aiohttp",
+    "httpx-aiohttp direct",
+    "own client",
+    "own transport direct",
+    "Provider.send",
+    "Upstream.send",
+]
 
 
 async def rate(call: Call, url: str, seconds: float) -> tuple[float, float]:
