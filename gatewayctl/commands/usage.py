@@ -29,7 +29,7 @@ FOLLOW_EVERY_S = 1.0
 FOLLOW_LOOK_BACK_MS = 60_000
 FOLLOW_MOST = 1000
 TERMINAL_COLUMNS = ("at", "request_id", "model", "status", "tokens", "charged")
-LOG_COLUMNS = ("at", "request_id", "user", "model", "status", "input", "output", "charged", "latency_ms")
+LOG_COLUMNS = ("at", "request_id", "user", "model", "status", "input", "output", "charged", "latency_ms", "estimated")
 
 SINCE = typer.Option("30d", "--since", metavar="T", help="7d, 24h, 2026-11-01, an ISO 8601 instant, or all.")
 UNTIL = typer.Option(None, "--until", metavar="T", help="The same; default: now.")
@@ -258,11 +258,11 @@ def _log_line(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    """For 80 columns: the time alone when it was today."""
+    """For 80 columns: the time alone when it was today, `~` before tokens that are an estimate."""
     day, _, rest = row["at"].partition("T")
     today = str(clock.iso(clock.now_ms())).startswith(day)
     at = rest[:8] if today else f"{day[5:]} {rest[:5]}"
-    return row | {"at": at, "tokens": f"{row['input']}+{row['output']}"}
+    return row | {"at": at, "tokens": f"{'~' if row['estimated'] else ''}{row['input']}+{row['output']}"}
 
 
 def _follow(chosen: Filters, first: list[dict[str, Any]], duration_s: int | None) -> None:
