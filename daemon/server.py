@@ -19,6 +19,7 @@ from functools import partial
 import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 
 from daemon import background, log
 from daemon.app import create_app, make_gateway
@@ -69,6 +70,19 @@ def _config(sock: socket.socket) -> Config:
     return config
 
 
+def speak_http1_only() -> None:
+    """Keep Hypercorn 0.18 from leaving HTTP/1.1 in clear text when a client asks (h2c, or the preface `PRI *`).
+
+    On HTTP/2 an early error on one stream drops its siblings, and what a proxy in front refuses could be smuggled past it.
+    There is no setting for it.
+    """
+
+    async def stay(self: H11Protocol, event: object) -> None:
+        return
+
+    H11Protocol._check_protocol = stay
+
+
 async def drain(gateway: Gateway, stop: Stop) -> None:
     """Let running exchanges finish, then cut the rest; every hold of ours is closed when this returns."""
     gateway.draining = True
@@ -91,6 +105,7 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
     gateway = await make_gateway(settings, master)
     loops = background.start(gateway)
     app = create_app(gateway)
+    speak_http1_only()
     finished = asyncio.Event()
 
     async def stopping() -> None:
