@@ -113,7 +113,7 @@ async def _send(
     stored = candidate.provider.stored
     request = UpstreamRequest(
         method="POST",
-        url=url_of(stored.base_url or NO_ADDRESS, call.upstream_path, call.query),
+        url=url_of(stored.base_url or NO_ADDRESS, call.upstream_path, call.query, call.presented_key),
         headers=headers.request_headers(
             call.headers,
             stored.protocol,
@@ -140,13 +140,15 @@ def _credential_header(protocol: str, secret: str, auth_header: str | None, auth
     return headers.credential_header(protocol, secret, auth_header, auth_prefix)
 
 
-@lru_cache(1024)
-def url_of(base_url: str, path: str, query: str) -> str:
-    """The provider's URL of a path; 404 for a path that servers read differently."""
+def url_of(base_url: str, path: str, query: str, key: bytes) -> str:
+    """The provider's URL of a path, without parameters that hold the caller's key; 404 for what servers read differently."""
     try:
-        return headers.join_url(base_url, path, headers.clean_query(query))
+        return _joined(base_url, path, headers.clean_query(query, secrets=(key.decode("latin-1"),)) if query else "")
     except ValueError as error:
         raise ApiError.of("unknown_url", method="POST", path=path) from error
+
+
+_joined = lru_cache(1024)(headers.join_url)
 
 
 def masked(body: bytes, provider: Provider, secrets: tuple[bytes, ...]) -> bytes:

@@ -40,7 +40,7 @@ async def forward(
     secrets = (credential.secret.encode(),) if credential else ()
     request = UpstreamRequest(
         method=method,
-        url=attempts.url_of(stored.base_url, path, query),
+        url=attempts.url_of(stored.base_url, path, query, key),
         headers=headers.request_headers(
             request_headers, stored.protocol, attempts.credential_header(provider, credential), secrets=(key,)
         ),
