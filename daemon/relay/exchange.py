@@ -340,13 +340,16 @@ class _Relay:
         if reply.candidate.deployment.upstream_name == requested:
             requested = None
         adapter = dialects.adapter(call.dialect, strip_usage=attempts.asks_usage(call, reply.candidate), model_name=requested)
-        drained, events = 0, -1
+        drained, events, held = 0, -1, b""
         async for chunk in reply.upstream.chunks():
             reader.feed(chunk)
             out = adapter.feed(chunk)
             if self._marked == 0.0:
+                held += out
+                if not self._worth_a_head(reply, held):
+                    continue
                 await self._begin(reply)
-                events = 0
+                events, out = 0, held
             if reader.events != events:
                 events = reader.events
                 reply.upstream.progress()
@@ -362,8 +365,21 @@ class _Relay:
             self._watermark()
         reader.flush()
         if self._marked == 0.0:
-            raise ApiError.of("upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent an empty stream")
+            raise ApiError.of(
+                "upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent no event that can be read"
+            )
         await self._end_of_stream(reply, adapter.flush())
+
+    def _worth_a_head(self, reply: Reply, held: bytes) -> bool:
+        """Whether a stream has begun: before its first event that says something the client gets a real status instead."""
+        reader, slug = self._reader, reply.candidate.provider.stored.slug
+        if self._call.verbatim or reader.delivered:
+            return True
+        if reader.error is not None:
+            raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
+        if len(held) > REST_BYTES:
+            raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
+        return reader.events > getattr(reader, "garbage", 0)
 
     async def _rest(self, reply: Reply, adapter: StreamAdapter) -> bytes:
         """What still comes after the last event, usually only the end: read, so that the connection can be used again."""
