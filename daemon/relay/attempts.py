@@ -1,7 +1,8 @@
 """Try candidates and credentials in order until one gives a reply worth relaying.
 
 Another one is tried only while the client has seen nothing and the request cannot be paid for twice: when no connection was
-made (once), or when the provider refused our credential or its rate (the next credential, each once).
+made (once, for at most a tenth of the requests), or when the provider refused our credential or its rate (the next
+credential, each once).
 """
 
 from __future__ import annotations
@@ -60,12 +61,14 @@ async def first_reply(gateway: Gateway, call: Call, plan: Plan, result: Result) 
             attempt = Attempt(provider.stored.slug, credential.name if credential else None)
             result.attempts.append(attempt)
             began = time.monotonic()
+            budget = gateway.retries(provider.stored.id)
+            budget.earn()
             try:
                 reply = await _send(gateway, call, plan, candidate, credential, attempt)
             except UpstreamUnreachable as error:
                 attempt.error = error.reason
                 last = timeout_or_error(error, provider.stored.slug)
-                if retries < MOST_CONNECT_RETRIES:
+                if retries < MOST_CONNECT_RETRIES and budget.spend():
                     retries += 1
                     again = Attempt(provider.stored.slug, attempt.credential)
                     result.attempts.append(again)
