@@ -104,9 +104,8 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
     "insufficient_balance": ErrorSpec(
         402,
         "insufficient_quota",
-        "Insufficient credit balance for {scope}: the balance available is {balance} USD, this request "
-        "may need up to "
-        "{needed} USD; top up or lower max_tokens.",
+        "Insufficient credit balance for {scope}: the balance is {balance} USD, available are {available} USD, this request "
+        "may need up to {needed} USD; top up or lower max_tokens.",
         "What the request may cost at most is more than the balance that is not already reserved.",
         "Top up, or lower max_tokens, which lowers what has to be reserved.",
         headers=NO_RETRY,
