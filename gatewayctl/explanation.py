@@ -125,7 +125,7 @@ def _decide(
     if hold.amount_nanos > left:
         closer = _closer(hold, ask, terms, left)
         if closer is None:
-            return _short(code, caller, left, hold.amount_nanos), hold, deployments
+            return _short(code, caller, funds, left, hold.amount_nanos), hold, deployments
         hold = closer
     return None, hold, deployments
 
@@ -162,9 +162,11 @@ def _closer(hold: _Hold, ask: Ask, terms: Terms, left: int) -> _Hold | None:
     return _Hold(ceiling(terms, bound, output, ask.n, not_used=ask.not_used), bound, output, lowered_output=output)
 
 
-def _short(code: str, caller: Identity, left: int, needed: int) -> ApiError:
-    scope = "this API key" if code == "key_budget_exceeded" else f"user {caller.user}"
-    return ApiError.of(code, scope=scope, balance=format_usd(left), needed=format_usd(needed))
+def _short(code: str, caller: Identity, funds: Funds, left: int, needed: int) -> ApiError:
+    figures = {"available": format_usd(left), "needed": format_usd(needed)}
+    if code == "key_budget_exceeded":
+        return ApiError.of(code, scope="this API key", balance=format_usd(left), **figures)
+    return ApiError.of(code, scope=f"user {caller.user}", balance=format_usd(funds.balance_nanos), **figures)
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:
