@@ -163,7 +163,7 @@ def _closer(hold: _Hold, ask: Ask, terms: Terms, left: int) -> _Hold | None:
 
 
 def _short(code: str, caller: Identity, funds: Funds, left: int, needed: int) -> ApiError:
-    figures = {"available": format_usd(left), "needed": format_usd(needed)}
+    figures: dict[str, Any] = {"available": format_usd(left), "needed": format_usd(needed)}
     if code == "key_budget_exceeded":
         return ApiError.of(code, scope="this API key", balance=format_usd(left), **figures)
     return ApiError.of(code, scope=f"user {caller.user}", balance=format_usd(funds.balance_nanos), **figures)
