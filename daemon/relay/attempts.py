@@ -27,7 +27,7 @@ from db import credentials as stored_credentials
 MOST_CONNECT_RETRIES = 1
 CREDENTIAL_REFUSED = frozenset({401, 402, 403})
 CALLERS_MISTAKE = frozenset({400, 404, 409, 413, 415, 422})
-ERROR_BODY_BYTES = 256 * 1024
+ERROR_BODY_BYTES = 64 * 1024  # masking it takes the event loop for milliseconds
 NO_ADDRESS = "http://demo.invalid"  # the demo provider needs none
 
 

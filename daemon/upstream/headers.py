@@ -55,7 +55,8 @@ KEY_SHAPES = (
     r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_*-]{10,}",
     r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}",
     r"(?<![A-Za-z0-9])ya29\.[A-Za-z0-9_.-]{10,}",
-    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    # Begins only where a run of its characters begins: from every "eyJ" inside a run the search would start again.
+    r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     r"(?i:(?<=bearer )[A-Za-z0-9._~+/=*-]{8,})",
 )
 _SHAPES = re.compile("|".join(KEY_SHAPES))
