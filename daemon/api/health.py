@@ -1,4 +1,4 @@
-"""GET /health, /api/status, /metrics, HEAD /: whether the gateway and its upstreams work. Nothing here calls a provider."""
+"""GET /health, /api/status, /metrics, HEAD /, /api/hello: whether all works. Nothing here calls a provider."""
 
 from __future__ import annotations
 
@@ -91,6 +91,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             raise ApiError.of("unknown_url", method="GET", path="/metrics")
         return Response(gateway.metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
+    @blueprint.route("/api/hello", methods=["GET", "HEAD"])  # Claude Code looks here whether somebody is there
     @blueprint.route("/", methods=["GET", "HEAD"])
     async def root() -> Response:
         return json_reply({"object": "gateway", "name": gateway.settings.service_name, "base_url": f"{base_url(gateway)}/v1"})
