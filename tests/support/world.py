@@ -64,7 +64,7 @@ class World:
 
 def build(stack: ExitStack, directory: Path, *, url: str | None = None, workers: int = 1, fake_clock: bool = False,
           env: dict[str, str] | None = None, balance: str = "5", clock_at: int | None = None) -> World:  # fmt: skip
-    """A world of its own: home, fixture, two upstreams, daemon. `stack` ends it. With `clock_at` (epoch s) time stands still."""
+    """A world of its own: home, fixture, two upstreams, daemon. `stack` ends it. At `clock_at` (epoch s) time stands still."""
     home = make_home(directory, url=url, fake_clock=fake_clock or clock_at is not None)
     if clock_at is not None:
         home.clock.stand_at(clock_at)
