@@ -83,7 +83,6 @@ class _Supervisor:
             if worker.poll() is None:
                 continue
             del self._workers[pid]
-            _forget_metrics(pid)
             now = time.monotonic()
             self._crashes = [at for at in self._crashes if now - at < CRASH_WINDOW_S] + [now]
             log.error("worker died", worker=pid, code=worker.returncode)
@@ -92,6 +91,7 @@ class _Supervisor:
                 return False
             if not self._stopping:
                 self._start()
+            _forget_metrics(pid, self._metrics)
         return True
 
     def _stop(self) -> int:
@@ -113,11 +113,11 @@ class _Supervisor:
         return code
 
 
-def _forget_metrics(pid: int) -> None:
+def _forget_metrics(pid: int, directory: str) -> None:
     from prometheus_client import multiprocess
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        multiprocess.mark_process_dead(pid)
+    with contextlib.suppress(OSError):
+        multiprocess.mark_process_dead(pid, directory)
 
 
 def supervise(settings: Settings, *, database_url: str, home: Path, sock: socket.socket) -> int:
