@@ -18,6 +18,7 @@ from functools import partial
 
 import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
 from hypercorn.protocol.h11 import H11Protocol
 
@@ -29,8 +30,9 @@ from db.secrets import MasterKeys
 from db.settings import Settings
 
 CUT_S = 5.0
-ORPHAN_DRAIN_S = 1.0
+ORPHAN_DRAIN_S = 0.2
 GRACEFUL_S = 3.0
+LINGER_S, LINGER_AT_STOP_S = 30.0, 1.0
 GIL_SWITCH_S = 0.001
 
 
@@ -83,6 +85,29 @@ def speak_http1_only() -> None:
     H11Protocol._check_protocol = stay
 
 
+def close_in_time() -> None:
+    """Keep Hypercorn 0.18 from waiting for ever, also at a stop, until a client has read what was written to it."""
+    close = TCPServer._close
+
+    async def abort_if_stuck(self: TCPServer) -> None:
+        until = self.loop.time() + LINGER_S
+
+        def look() -> None:
+            nonlocal timer
+            if self.context.terminated.is_set() or self.loop.time() >= until:
+                self.writer.transport.abort()
+            else:
+                timer = self.loop.call_later(LINGER_AT_STOP_S, look)
+
+        timer = self.loop.call_later(LINGER_AT_STOP_S, look)
+        try:
+            await close(self)
+        finally:
+            timer.cancel()
+
+    TCPServer._close = abort_if_stuck
+
+
 async def drain(gateway: Gateway, stop: Stop) -> None:
     """Let running exchanges finish, then cut the rest; every hold of ours is closed when this returns."""
     gateway.draining = True
@@ -106,6 +131,7 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
     loops = background.start(gateway)
     app = create_app(gateway)
     speak_http1_only()
+    close_in_time()
     finished = asyncio.Event()
 
     async def stopping() -> None:

@@ -39,6 +39,7 @@ WATERMARK_S = 1.0
 CHARS_PER_TOKEN = 4
 REPLY_BYTES = 256 * 1024 * 1024
 REST_S = 0.25
+LAST_WORD_S = 1.0  # at a stop
 REST_BYTES = 64 * 1024
 
 
@@ -117,7 +118,7 @@ class Exchange:
                 self._drain_deadline.cancel()
             if self._draining_upstream:
                 gateway.drains -= 1
-            if not self._client.finished:
+            if not self._client.finished or self._client.stuck:
                 self._client.gone = True
                 self._watcher.cancel()  # it waits for the end of a reply that will not come
 
@@ -225,8 +226,9 @@ class _Relay:
             return
         stopped = ApiError.of("shutting_down")
         await self._close("error", 503, stopped.code)
-        with suppress(ClientGone):
-            await self._exchange._answer(stopped)
+        with suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._exchange._answer(stopped)
 
     async def _close(self, status: str, http_status: int, code: str | None) -> None:
         """Close the hold once: charge what was used or delivered, release it when that is nothing."""
