@@ -39,7 +39,6 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 BODY_TIMEOUT_S = 30.0
-HOT_ENDPOINTS = frozenset({"chat/completions"})  # never allow-listed unbilled
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 _ALLOW_HEADERS = (
     b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version, anthropic-beta, "
@@ -145,7 +144,7 @@ class Front:
         self, gateway: Gateway, request: _Request, slug: str, endpoint: str, receive: Receive, length: bytes | None
     ) -> None:
         caller = await authenticate(gateway, request.headers)
-        hot = request.method == "POST" and endpoint in HOT_ENDPOINTS
+        hot = request.method == "POST" and passthrough.is_chat(endpoint)  # never allow-listed unbilled
         if not hot or slug not in gateway.snapshot.catalog.provider_by_slug:
             await gateway.snapshot.refresh()  # no hold will confirm what is decided here
         provider = gateway.snapshot.catalog.provider_by_slug.get(slug)

@@ -16,6 +16,9 @@ from db.snapshot import StoredDeployment, StoredModel
 # A request is refused for its length only when it is clearly over: text that long never has so few tokens.
 CLEARLY_BYTES_PER_TOKEN = 16
 OUTPUT_ROOM = 1
+# Meters that only a request's own body tells, and the types of model that are sold by them.
+COUNTED = ("image", "character", "second")
+COUNTED_TYPES = frozenset({"image", "audio"})
 
 # What a request may use → the feature a model must list. Absent here: never checked.
 FEATURES = {
@@ -91,6 +94,9 @@ def admit(
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     if not is_priced(model):
         raise ApiError.of("unknown_model_pricing", model=ask.model, param="model")
+    if model.type in COUNTED_TYPES and any(model.prices.get(meter) and meter not in ask.extra for meter in COUNTED):
+        # Priced by what this endpoint's body does not tell: it would be free.
+        raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     check_features(model, ask, strict=provider is None)
     input_bound, output_bound = bounds(model, ask, default_output)
     return Admitted(model, candidates(catalog, model, provider_id), input_bound, output_bound)

@@ -27,6 +27,7 @@ from db import credentials as stored_credentials
 MOST_CONNECT_RETRIES = 1
 CREDENTIAL_REFUSED = frozenset({401, 402, 403})
 CALLERS_MISTAKE = frozenset({400, 404, 409, 413, 415, 422})
+JSON = b"application/json"  # it was read as that, so it is sent as that
 ERROR_BODY_BYTES = 64 * 1024  # masking it takes the event loop for milliseconds
 NO_ADDRESS = "http://demo.invalid"  # the demo provider needs none
 
@@ -122,6 +123,8 @@ async def _send(
             stored.protocol,
             credential_header(candidate.provider, credential),
             secrets=(call.presented_key,),
+            user=call.identity.user_id,
+            content_type=JSON,
         ),
         body=body_for(call, plan, candidate),
         deadlines=deadlines_of(candidate),

@@ -42,7 +42,11 @@ async def forward(
         method=method,
         url=attempts.url_of(stored.base_url, path, query, key),
         headers=headers.request_headers(
-            request_headers, stored.protocol, attempts.credential_header(provider, credential), secrets=(key,)
+            request_headers,
+            stored.protocol,
+            attempts.credential_header(provider, credential),
+            secrets=(key,),
+            user=record.user_id,
         ),
         body=body or None,
         deadlines=Deadlines(

@@ -9,6 +9,7 @@ protocol: one line in AUTH, one in REQUEST_BY_PROTOCOL if it has headers of its 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
@@ -80,11 +81,19 @@ def credential_header(protocol: str, secret: str, auth_header: str | None = None
 
 
 def request_headers(
-    client: Iterable[Header], protocol: str, credential: Header | None, *, secrets: Sequence[bytes] = ()
+    client: Iterable[Header],
+    protocol: str,
+    credential: Header | None,
+    *,
+    secrets: Sequence[bytes] = (),
+    user: int | None = None,
+    content_type: bytes | None = None,
 ) -> list[Header]:
     """What goes to the provider of what the customer sent, and our credential.
 
-    `secrets` are the customer's own (the key as presented): a header that holds one stays behind whatever its name.
+    `secrets` are the customer's own (the key as presented): a header that holds one stays behind whatever its name. With a
+    `user`, an idempotency key is made theirs: customers share an account, and the same key would bring one the reply of
+    another. `content_type` replaces what the customer said: a body must not be read as something else than was priced.
     """
     allowed = REQUEST_HEADERS | REQUEST_BY_PROTOCOL.get(protocol, frozenset())
     kept: list[Header] = []
@@ -96,7 +105,12 @@ def request_headers(
         if any(secret in value for secret in secrets):
             continue
         seen.add(lowered)
-        kept.append((lowered, value))
+        if lowered == b"idempotency-key" and user is not None:
+            value = hashlib.sha256(b"%d:" % user + value).hexdigest().encode()
+        if lowered != b"content-type" or content_type is None:
+            kept.append((lowered, value))
+    if content_type is not None:
+        kept.insert(0, (b"content-type", content_type))
     if protocol == "anthropic" and b"anthropic-version" not in seen:
         kept.append((b"anthropic-version", ANTHROPIC_VERSION))
     if credential is not None:
