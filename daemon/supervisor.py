@@ -107,7 +107,8 @@ class _Supervisor:
                 log.error("worker does not stop, killing it", worker=pid)
                 worker.kill()
                 worker.wait()
-            code = code or (1 if worker.returncode else 0)
+            told = worker.returncode in (0, -signal.SIGTERM)  # the latter: it had not yet begun to serve
+            code = code or (0 if told else 1)
         log.info("stopped")
         log.stop()
         return code
