@@ -83,10 +83,10 @@ TEXT = "Hello from the scripted upstream."
 
 
 @pytest.fixture
-def joker(own: World) -> World:
+def joker(world: World) -> World:
     """A world with the model that the examples name."""
-    own.home.ok("models", "add", "gpt-4o", "--provider", "openai", "--group", "g1")
-    return own
+    world.home.ok("models", "add", "gpt-4o", "--provider", "openai", "--group", "g1", "--if-not-exists")
+    return world
 
 
 def run(world: World, command: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:

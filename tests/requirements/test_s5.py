@@ -44,17 +44,17 @@ for chunk in stream:
 """
 
 
-def test_s5_01_the_python_snippet_runs(own: World) -> None:
-    own.home.ok("models", "add", "gpt-4", "--provider", "openai", "--group", "g1")
-    code = PYTHON.replace("https://your-control-layer-instance", own.gateway.url)
-    code = code.replace("your-control-layer-api-key", own.alice.key)
+def test_s5_01_the_python_snippet_runs(world: World) -> None:
+    world.home.ok("models", "add", "gpt-4", "--provider", "openai", "--group", "g1", "--if-not-exists")
+    code = PYTHON.replace("https://your-control-layer-instance", world.gateway.url)
+    code = code.replace("your-control-layer-api-key", world.alice.key)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == f"{TEXT}\n{TEXT}", done.stderr
 
 
-def test_s5_01_the_node_snippet_runs(own: World) -> None:
-    own.home.ok("models", "add", "gpt-4", "--provider", "openai", "--group", "g1")
-    done = node.run("snippet.mjs", {"BASE_URL": f"{own.gateway.url}/ai/v1", "API_KEY": own.alice.key})
+def test_s5_01_the_node_snippet_runs(world: World) -> None:
+    world.home.ok("models", "add", "gpt-4", "--provider", "openai", "--group", "g1", "--if-not-exists")
+    done = node.run("snippet.mjs", {"BASE_URL": f"{world.gateway.url}/ai/v1", "API_KEY": world.alice.key})
     assert done.stdout == f"{TEXT}\n", done.stderr
 
 

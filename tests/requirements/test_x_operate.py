@@ -333,6 +333,21 @@ def test_x_11_a_stop_does_not_wait_for_a_provider_that_was_replaced(own: World) 
     assert time.monotonic() - began < 5
 
 
+class Unwaited(Gateway):
+    """A daemon that is not waited for."""
+
+    def _wait(self) -> None:
+        pass
+
+
+def test_x_11_a_stop_while_workers_start_is_a_stop_too(tmp_path: Path) -> None:
+    gateway = Unwaited(make_home(tmp_path), workers=2, env={}, port=free_port())
+    deadline = time.monotonic() + 15
+    while "worker started" not in gateway.log and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gateway.stop() == 0
+
+
 def test_x_11_sigint_stops_it_as_well(own: World) -> None:
     os.kill(own.gateway.process.pid, 2)
     assert own.gateway.process.wait(20) == 0
