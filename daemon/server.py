@@ -153,6 +153,9 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
         await gateway.store.close()
         gateway.counting.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
+        for name in (signal.SIGTERM, signal.SIGINT):  # one more must not spoil the exit code now
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_IGN)
 
 
 async def _leave(gateway: Gateway) -> None:
