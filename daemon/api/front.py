@@ -28,7 +28,7 @@ from daemon.relay.call import Call, ClientGone
 from daemon.relay.client import Client
 from daemon.relay.exchange import Exchange
 from daemon.relay.forward import forward
-from db import clock
+from db import clock, secrets
 from db.errors import DatabaseUnavailable
 from db.usage import UsageRow
 
@@ -39,6 +39,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 BODY_TIMEOUT_S = 30.0
+KEY_PREFIX = secrets.KEY_PREFIX.encode()  # a key in the place of an id would be stored and logged
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 _ALLOW_HEADERS = (
     b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version, anthropic-beta, "
@@ -86,7 +87,7 @@ class Front:
                 length = value
             elif name == b"transfer-encoding":
                 chunked = value
-        given = request_id is not None and _SANE_ID.fullmatch(request_id)
+        given = request_id is not None and _SANE_ID.fullmatch(request_id) and KEY_PREFIX not in request_id
         identifier = request_id.decode() if given and request_id else gateway.new_request_id()
         common: Headers = [(b"x-request-id", identifier.encode())]
         if origin is not None:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlsplit
 
@@ -205,7 +207,7 @@ def redact(text: Text, secrets: Iterable[str] = (), hosts: Iterable[str] = ()) -
     """The text with every secret, everything of the shape of a key, and the provider's hosts masked."""
     if isinstance(text, bytes):
         return redact(text.decode("utf-8", "surrogateescape"), secrets, hosts).encode("utf-8", "surrogateescape")
-    spellings = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in (secret, quote(secret, safe=""))}
+    spellings = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _spellings(secret)}
     masked: str = text
     for secret in sorted(spellings, key=len, reverse=True):
         masked = masked.replace(secret, MASK)
@@ -214,3 +216,15 @@ def redact(text: Text, secrets: Iterable[str] = (), hosts: Iterable[str] = ()) -
         if host:
             masked = re.sub(re.escape(host), HOST_MASK, masked, flags=re.IGNORECASE)
     return masked
+
+
+@lru_cache(1024)
+def _spellings(secret: str) -> tuple[str, ...]:
+    """A secret as it may stand in a text: plain, in other letters, percent-encoded, hexadecimal, and within base64."""
+    raw = secret.encode()
+    forms = {secret, secret.upper(), secret.lower(), quote(secret, safe=""), raw.hex(), raw.hex().upper()}
+    for before in range(3):  # whatever stands before it ("user:") decides which bits share a letter
+        middle = b64encode(bytes(before) + raw)[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6].decode()
+        if len(middle) >= 2 * SHORTEST_SECRET:
+            forms |= {middle, middle.replace("+", "-").replace("/", "_")}
+    return tuple(forms)
