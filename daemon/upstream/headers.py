@@ -184,7 +184,7 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
 
 
 def check_path(path: str) -> None:
-    """ValueError unless every server reads this path alike: no dot segments, empty segments, backslashes or
+    """ValueError unless every server reads this path alike: no dot segments (nor `..;x`, which some cut to one), empty segments, backslashes or
     control characters, plain or encoded, even twice."""
     if not _VISIBLE.fullmatch(path):
         raise ValueError("the path holds characters that must be percent-encoded")
@@ -194,7 +194,7 @@ def check_path(path: str) -> None:
     for _ in range(3):
         if "\\" in seen or any(ord(character) < 0x20 or ord(character) == 0x7F for character in seen):
             raise ValueError("the path holds a backslash or control character")
-        if "//" in seen or any(segment in (".", "..") for segment in seen.split("/")):
+        if "//" in seen or any(segment.partition(";")[0] in (".", "..") for segment in seen.split("/")):
             raise ValueError("the path holds an empty or dot segment")
         decoded = unquote_to_bytes(seen).decode("latin-1")
         if decoded == seen:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 
-from daemon.upstream.headers import redact
+from daemon import log
+from daemon.upstream.headers import check_path, redact
 from gatewayctl.output import _cell
 from tests.support.gateway import OPENAI_SECRET, ask
 from tests.support.upstream import Reply
@@ -22,6 +24,22 @@ def test_names_of_models_do_not_steer_the_terminal() -> None:
     assert "\\x1b[2J\\x9b31m\\u202egnp\\u2028" in shown
     assert _cell([NASTY, {"x": NASTY}]).isprintable()
     assert _cell("Việt ñ 漢字") == "Việt ñ 漢字"
+
+
+def test_log_lines_hold_no_signs_that_steer_a_terminal() -> None:
+    out = io.StringIO()
+    sink = log._Sink()
+    sink.stream = out
+    sink._write([sink._format(0, "info", "event", {"name": NASTY + "\n2026 error forged"})])
+    assert out.getvalue().rstrip("\n").isprintable()
+    assert "\\u202e" in out.getvalue()
+
+
+@pytest.mark.parametrize("segment", ["..;", "..;x=1", "%2e%2e;", ".;x", "..%3b", "%2e.%3Bx"])
+def test_a_segment_that_some_servers_cut_to_dots_is_refused(segment: str) -> None:
+    with pytest.raises(ValueError, match="dot segment"):
+        check_path(f"/v1/files/{segment}/x")
+    check_path("/v1/files/a;b/..x;c")
 
 
 @pytest.mark.parametrize("path", ["chat/completions", "openai/chat/completions", "openai/responses"])
