@@ -184,8 +184,8 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
 
 
 def check_path(path: str) -> None:
-    """ValueError unless every server reads this path alike: no dot segments (nor `..;x`, which some cut to one), empty segments, backslashes or
-    control characters, plain or encoded, even twice."""
+    """ValueError unless every server reads this path alike: no dot segments (nor `..;x`, which some cut to one), empty
+    segments, backslashes or control characters, plain or encoded, even twice."""
     if not _VISIBLE.fullmatch(path):
         raise ValueError("the path holds characters that must be percent-encoded")
     if _BAD_ESCAPE.search(path):
