@@ -131,6 +131,19 @@ TABLES = {
         show bob                         -> balance 1000 held 5
         settle q1 1                      -> closed before
     """,
+    "holds are recovered in the order of users, as everybody locks them": """
+        user alice                       -> ok
+        user bob                         -> ok
+        top-up alice 1000                -> ok
+        top-up bob 1000                  -> ok
+        place q1 bob 5                   -> placed
+        place q9 alice 5                 -> placed
+        place q8 alice 5                 -> placed
+        die                              -> ok
+        recover 0 limit=1                -> charged - expired q8
+        recover 0 limit=1                -> charged - expired q9
+        recover 0 limit=1                -> charged - expired q1
+    """,
 }
 
 
