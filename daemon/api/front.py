@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from daemon import log
 from daemon.api import passthrough
@@ -106,6 +106,10 @@ class Front:
                 raise ApiError.of(
                     "invalid_value", param="Transfer-Encoding", reason="it must not come together with Content-Length"
                 )
+            if KEY_PREFIX in raw or (b"%" in raw and KEY_PREFIX in unquote_to_bytes(raw)):
+                request.path = log.redact(unquote(path))  # what is logged
+                message = "Invalid API key: it stands in the URL. Send it as 'Authorization: Bearer <key>'."
+                raise ApiError.of("invalid_api_key", message=message)
             if b"%00" in raw or b"\\" in raw:
                 raise ApiError.of("unknown_url", method=request.method, path=unquote(path))
             if request.method == "OPTIONS":

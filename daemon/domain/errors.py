@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 __all__ = ["CATALOGUE", "ApiError", "ErrorSpec", "clip"]
 
 SHOWN: Final = 200  # characters of any value that a message repeats
+KEY_START: Final = "sk-gw-"  # a key in a URL is not repeated, not even to its sender
+KEY: Final = re.compile(KEY_START + r"\w+")
 THROTTLE_MAX_S: Final = 600
 
 
@@ -332,6 +335,8 @@ class ApiError(Exception):
         if message is None:
             values = {name: clip(value) for name, value in fields.items()}
             message = spec.message.format_map({"param": clip(param), "retry_after_s": wait, **values})
+        if KEY_START in message:
+            message = KEY.sub(f"{KEY_START}...", message)
         return cls(spec.status, code, spec.type, message, param, all_headers)
 
 
