@@ -59,7 +59,7 @@ def _config(sock: socket.socket) -> Config:
     config = Config()
     config.bind = [f"fd://{sock.fileno()}"]
     config.graceful_timeout = GRACEFUL_S
-    config.keep_alive_timeout = 75
+    config.keep_alive_timeout = 15
     config.read_timeout = None  # it would cut every longer reply
     config.include_server_header = False
     config.include_date_header = False
@@ -91,6 +91,7 @@ def close_in_time() -> None:
 
     async def abort_if_stuck(self: TCPServer) -> None:
         until = self.loop.time() + LINGER_S
+        timer: asyncio.TimerHandle
 
         def look() -> None:
             nonlocal timer

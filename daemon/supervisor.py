@@ -30,6 +30,7 @@ KILL_AFTER_S = 12.0  # beyond the drain
 MOST_CRASHES = 5
 CRASH_WINDOW_S = 30.0
 _PR_SET_PDEATHSIG = 1
+METRICS_PREFIX = "gatewayctl-metrics-"
 
 
 class _Supervisor:
@@ -42,7 +43,8 @@ class _Supervisor:
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._crashes: list[float] = []
         self._stopping = False
-        self._metrics = tempfile.mkdtemp(prefix="gatewayctl-metrics-")
+        _sweep_metrics()
+        self._metrics = tempfile.mkdtemp(prefix=f"{METRICS_PREFIX}{os.getpid()}-")
 
     def run(self) -> int:
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -119,6 +121,14 @@ def _forget_metrics(pid: int, directory: str) -> None:
 
     with contextlib.suppress(OSError):
         multiprocess.mark_process_dead(pid, directory)
+
+
+def _sweep_metrics() -> None:
+    """Remove what killed supervisors left behind."""
+    for path in Path(tempfile.gettempdir()).glob(f"{METRICS_PREFIX}*"):
+        pid = path.name.removeprefix(METRICS_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def supervise(settings: Settings, *, database_url: str, home: Path, sock: socket.socket) -> int:

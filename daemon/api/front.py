@@ -224,6 +224,7 @@ class Front:
             data=data,
             ask=ask,
             model_types=endpoint.model_types,
+            protocols=endpoint.protocols if slug is None else None,
             dialect=endpoint.dialect,
             envelope=dialects.envelope_of(request.path),
             provider=slug,

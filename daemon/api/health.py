@@ -79,7 +79,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             "uptime_seconds": max(0, now - gateway.started_at) // 1000,
             "system_name": gateway.settings.service_name,
             "server_address": base,
-            "docs_link": f"{base}/docs",
+            "docs_link": "",
             "status": "up" if works and not gateway.draining else "degraded",
             "upstreams": upstreams,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from quart import Blueprint, Response, request
@@ -32,6 +33,7 @@ PRICING_KEYS = (
     ("character", "character"),
     ("second", "second"),
 )
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
 TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
 
@@ -180,8 +182,18 @@ def _wanted(model: StoredModel) -> bool:
 
 
 def base_url(gateway: Gateway) -> str:
-    """The URL by which clients reach this gateway: as configured, else as this client did."""
-    return gateway.settings.public_base_url.rstrip("/") or f"{request.scheme}://{request.host}"
+    """The URL by which clients reach this gateway: as configured, else as this client did (a trusted proxy says how)."""
+    configured = gateway.settings.public_base_url.rstrip("/")
+    if configured:
+        return configured
+    scheme, host = request.scheme, request.host
+    peer = request.scope.get("client")
+    if peer is not None and peer[0] in gateway.settings.trusted_proxies:
+        scheme = request.headers.get("X-Forwarded-Proto", scheme)
+        host = request.headers.get("X-Forwarded-Host", host)
+    if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        return ""
+    return f"{scheme}://{host}"
 
 
 def describe(gateway: Gateway, base: str) -> dict[str, Any]:
@@ -203,12 +215,12 @@ def describe(gateway: Gateway, base: str) -> dict[str, Any]:
             "output": sorted({m for model in models for m in model.output_modalities}),
         },
         "model_count": len(models),
-        "docs_url": f"{base}/docs",
-        "pricing_url": f"{base}/docs/pricing",
+        "docs_url": None,
+        "pricing_url": None,
         "status_url": f"{base}/api/status",
         "auth": {"type": "bearer"},
         "rate_limits": {
             "requests_per_minute": None,
-            "headers": ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
+            "headers": [],
         },
     }

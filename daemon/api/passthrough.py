@@ -15,6 +15,7 @@ from daemon.domain.errors import ApiError
 from daemon.protocols import dialects, openai_chat
 
 CHAT = frozenset({"chat"})
+EVERY_PROTOCOL: frozenset[str] = frozenset()  # not asked here: the path names the provider
 ANY = frozenset({"chat", "embedding", "image", "audio", "rerank", "moderation"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample", "max_new_tokens")
 # The one that an endpoint goes by, by the path's last segment: where it is missing the others bound nothing.
@@ -61,8 +62,8 @@ def endpoint_of(path: str) -> Endpoint:
             message=f"POST {unquote(path)[:200]!r} is not allowed: the model in the body does not decide what it costs.",
         )
     if path == "chat/completions":
-        return Endpoint(dialects.OPENAI_CHAT, CHAT, "/v1/chat/completions", read_chat_loosely)
-    return Endpoint(dialects.RAW, ANY, f"/v1/{path}", lambda body, size: read_any(body, size, path))
+        return Endpoint(dialects.OPENAI_CHAT, CHAT, EVERY_PROTOCOL, "/v1/chat/completions", read_chat_loosely)
+    return Endpoint(dialects.RAW, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
 
 
 def allowed(rules: tuple[str, ...], method: str, path: str) -> bool:

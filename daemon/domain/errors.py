@@ -133,9 +133,9 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
     "endpoint_not_allowed": ErrorSpec(
         403,
         "permission_error",
-        "The endpoint {endpoint} is not allowed for this key.",
-        "The key is restricted to other endpoints.",
-        "Use a key that is allowed to call it, or ask the operator.",
+        "The endpoint {endpoint} is not allowed.",
+        "Only requests for a priced model, and endpoints that the operator allow-listed, pass to a provider.",
+        "Use POST with a model from GET /v1/models, or ask the operator to allow the endpoint.",
     ),
     "model_not_found": ErrorSpec(
         404,
@@ -156,7 +156,7 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
         INVALID,
         "Unknown request URL: {method} {path} (there is no provider '{provider}')",
         "The first part of a provider-prefixed path names no provider.",
-        "Use a provider from GET /v1/provider, or the path without a provider.",
+        "Use a provider that owns a model in GET /v1/models (`owned_by`), or the path without a provider.",
     ),
     "method_not_allowed": ErrorSpec(
         405,

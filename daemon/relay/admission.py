@@ -72,6 +72,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         provider,
         endpoint=call.endpoint,
         model_types=call.model_types,
+        protocols=call.protocols,
         default_output=gateway.settings.default_max_output,
     )
     terms, terms_json = catalog.terms(found.model, call.identity)
