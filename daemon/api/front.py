@@ -285,7 +285,7 @@ class Front:
             key=caller.key,
             body=body,
         )
-        task = gateway.tasks.spawn(work, name=f"forward {request.request_id}")
+        task = gateway.tasks.spawn(work, name=f"forward {request.request_id}", report=False)
         watch = asyncio.ensure_future(_until_gone(receive))
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)

@@ -99,13 +99,16 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     return blueprint
 
 
+_SIGNS_OF_A_PROXY = ("x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "forwarded", "x-real-ip", "via")
+
+
 def _may_read_metrics(gateway: Gateway) -> bool:
     """By token when one is set, else only from this machine and not through a proxy."""
     token = gateway.settings.metrics_token
     if token:
         key = presented_key(raw_headers()) or b""
         return hmac.compare_digest(key, token.encode())
-    if "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+    if any(name in request.headers for name in _SIGNS_OF_A_PROXY):
         return False
     client = request.scope.get("client")
     try:

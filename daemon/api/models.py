@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -17,6 +18,7 @@ from db import __version__
 from db.money import format_price, half_up_div
 from db.snapshot import StoredModel
 
+MOST_ON_THE_LOOP = 50  # models; a longer list is made on a thread, as nobody else should wait for it
 SAMPLING = {
     "chat": ("temperature", "top_p", "stop", "max_tokens", "seed", "frequency_penalty", "presence_penalty"),
 }
@@ -122,6 +124,11 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
         ]
         return json_reply({"object": "list", "data": data}, headers=_headers(caller))
 
+    async def listed(models: list[StoredModel], caller: Caller | None) -> Response:
+        if len(models) <= MOST_ON_THE_LOOP:
+            return listing(models, caller)
+        return await asyncio.to_thread(listing, models, caller)
+
     def one(name: str, caller: Caller | None, slug: str | None) -> Response:
         catalog = gateway.snapshot.catalog
         provider = catalog.provider_by_slug.get(slug) if slug else None
@@ -136,7 +143,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @blueprint.get("/v1/models")
     async def list_models() -> Response:
         caller = await audience()
-        return listing(visible(gateway.snapshot.catalog, caller), caller)
+        return await listed(visible(gateway.snapshot.catalog, caller), caller)
 
     @blueprint.get("/v1/models/<path:name>")
     async def get_model(name: str) -> Response:
@@ -154,7 +161,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             for model in visible(catalog, caller)
             if any(deployment.provider_id == provider.stored.id for deployment in model.deployments)
         ]
-        return listing(served, caller)
+        return await listed(served, caller)
 
     @blueprint.get("/v1/<slug>/models/<path:name>")
     async def get_provider_model(slug: str, name: str) -> Response:
