@@ -21,7 +21,7 @@ import pytest
 
 from tests.support.gateway import ROOT, Gateway, Home, ask, free_port, make_home
 from tests.support.upstream import Until, chat_stream, usage_of
-from tests.support.world import World, build, data_lines, error_of
+from tests.support.world import World, build, data_lines, error_of, only_sqlite
 
 CHAT_PATH = "/v1/chat/completions"
 DAY_S = 86_400
@@ -119,6 +119,7 @@ def test_x_01_every_change_is_seen_by_the_next_request_of_every_worker(tmp_path:
 
 
 def test_x_02_a_locked_database_delays_no_chunk_of_a_running_stream(own: World) -> None:
+    only_sqlite(own.home)
     own.openai.script(chat_stream([f" {n}" for n in range(60)], usage_of(1, 60), delay_s=0.05))
     arrived: list[float] = []
     locked: list[float] = []
