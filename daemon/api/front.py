@@ -69,7 +69,7 @@ class Front:
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":
-            await _refuse_websocket(receive, send)
+            await _refuse_websocket(self._gateway(), scope, receive, send)
         else:
             await self._inner(scope, receive, send)
 
@@ -391,9 +391,17 @@ def _preflight(headers: Headers) -> Headers:
     ]
 
 
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
+async def _refuse_websocket(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """426: clients that try a WebSocket first (Codex) then post at once, where another status costs them attempts."""
     await receive()
-    await send({"type": "websocket.close", "code": 1000})
+    path = normalise((scope.get("raw_path") or scope["path"].encode()).decode("latin-1"), False)
+    request_id = gateway.new_request_id()
+    error = ApiError.of("upgrade_required", path=unquote(path))
+    status, head, body = dialects.error_reply(error, dialects.envelope_of(path), request_id)
+    head += [(b"x-request-id", request_id.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": head})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+    log.info("websocket refused", path=path, request_id=request_id)
 
 
 def _log_access(request: _Request) -> None:
