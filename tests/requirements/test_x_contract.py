@@ -21,7 +21,7 @@ from db import engine, secrets
 from db.settings import Settings
 from gatewayctl import cli
 from tests.support.gateway import CHAT, Home, ask, make_home
-from tests.support.world import World, dump, error_of, execute
+from tests.support.world import World, dump, error_of, execute, raw_exchange
 
 # ------------------------------------------------------------------------------------------------
 
@@ -257,6 +257,18 @@ def test_x_10_methods(world: World) -> None:
         reply = world.gateway.post(path, world.alice.key, {})
         error_of(reply, 405, "method_not_allowed")
         assert "GET" in reply.headers["allow"]
+
+
+def test_x_10_a_websocket_is_answered_426_in_json(world: World) -> None:
+    upgrade = (
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    )
+    for path in ("/v1/responses", "/v1/chat/completions"):
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\n{upgrade}\r\nAuthorization: Bearer {world.alice.key}\r\n\r\n"
+        status, headers, body = raw_exchange(world.gateway, head.encode())
+        assert (status, headers["content-type"]) == (426, "application/json")
+        assert json.loads(body)["error"]["code"] == "upgrade_required"
+        assert headers["x-request-id"]
 
 
 # ------------------------------------------------------------------------------------------------ the URL map
