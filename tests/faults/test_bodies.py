@@ -41,7 +41,9 @@ def _echo(request: Received) -> Answer:
     limits = [body[name] for name in ("max_tokens", "max_completion_tokens") if body.get(name) is not None]
     choices = max(body.get(name) or 1 for name in ("n", "best_of"))
     output = max(limits, default=4096) * choices
-    usage = {"prompt_tokens": len(request.body), "completion_tokens": output, "total_tokens": len(request.body) + output}
+    # A token a byte of all that the model reads; what the gateway itself asks for (usage) it does not read.
+    prompt = len(request.body) - len(b',"stream_options":{"include_usage":true}') * ("stream_options" in body)
+    usage = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
     return chat_reply(f"MODEL={model}", usage, model=str(model))
 
 

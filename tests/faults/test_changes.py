@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,11 +14,11 @@ import pytest
 from tests.faults.figures import figure
 from tests.faults.fleet import Client, Delivery
 from tests.faults.oracle import read_books, shown, violations, wait_for_quiet
-from tests.faults.scene import INPUT_USD, MODEL, OUTPUT_USD, PROMPT_TOKENS, Kitchen, Order, Scene
+from tests.faults.scene import INPUT_USD, MODEL, OUTPUT_USD, PROMPT_TOKENS, Kitchen, Order, Scene, make_scene
 from tests.support.gateway import Gateway, make_home
 from tests.support.upstream import ScriptedUpstream
 
-PIECES, PACE_MS = 20, 75  # 1.5 s
+PIECES, PACE_MS = 12, 75  # 0.9 s
 WORKERS = 2
 AGAIN = 20  # new calls after a change: each worker is asked
 
@@ -116,21 +116,39 @@ def test_a_multiplier_or_price_without_a_value_is_refused_when_saved(scene: Scen
 
 # ------------------------------------------------------------------------------------------ row 26
 
-STOPS: dict[str, tuple[Callable[[Scene], object], int, str]] = {
-    "key revoked": (lambda scene: scene.home.ok("keys", "revoke", "1", "--yes"), 401, "invalid_api_key"),
-    "key disabled": (lambda scene: scene.home.ok("keys", "disable", "1"), 401, "invalid_api_key"),
-    "account suspended": (lambda scene: scene.home.ok("users", "suspend", "customer-0"), 403, "account_suspended"),
-    "model disabled": (lambda scene: scene.home.ok("models", "disable", MODEL), 404, "model_not_found"),
-    "provider paused": (lambda scene: scene.home.ok("providers", "pause", "up"), 429, "provider_paused"),
+# What is stopped: the command (with a customer's name or key id), what the next call is told, the command that undoes it.
+STOPS: dict[str, tuple[str, int, str, str]] = {
+    "key revoked": ("keys revoke {key} --yes", 401, "invalid_api_key", ""),
+    "key disabled": ("keys disable {key}", 401, "invalid_api_key", ""),
+    "account suspended": ("users suspend {user}", 403, "account_suspended", ""),
+    "model disabled": (f"models disable {MODEL}", 404, "model_not_found", f"models enable {MODEL}"),
+    "provider paused": ("providers pause up", 429, "provider_paused", "providers resume up"),
 }
 
 
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scene, Gateway]]:
+    """One daemon of two workers for all that is stopped."""
+    with ScriptedUpstream(record=False) as server:
+        scene = make_scene(tmp_path_factory.mktemp("stops") / "home", server)
+        with scene.start(workers=WORKERS) as gateway:
+            yield scene, gateway
+        scene.home.close()
+
+
 @pytest.mark.parametrize("kind", list(STOPS))
-def test_what_is_stopped_refuses_the_next_call_and_lets_running_streams_finish(scene: Scene, kind: str) -> None:
-    change, status, code = STOPS[kind]
-    with scene.start(workers=WORKERS) as gateway:
-        running, new = _with_running_streams(scene, gateway, scene.customers[0].key, lambda: change(scene))
-        charged = _checked(scene, [*running, *new])
+def test_what_is_stopped_refuses_the_next_call_and_lets_running_streams_finish(
+    two_workers: tuple[Scene, Gateway], kind: str
+) -> None:
+    scene, gateway = two_workers
+    command, status, code, undo = STOPS[kind]
+    name = f"stopped-{list(STOPS).index(kind)}"
+    user = scene.home.user(name, balance="10")
+    stop = command.format(key=user.key_id, user=name).split()
+    running, new = _with_running_streams(scene, gateway, user.key, lambda: scene.home.ok(*stop), after=f"{name}-")
+    if undo:
+        scene.home.ok(*undo.split())
+    charged = _checked(scene, [*running, *new])
     assert {(delivery.status, delivery.error_code) for delivery in new} == {(status, code)}
     assert all(delivery.done for delivery in running)
     assert {charged[delivery.request_id] for delivery in running} == {_cost(INPUT_USD, OUTPUT_USD)}
