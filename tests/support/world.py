@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import sqlite3
 from collections.abc import Iterator
@@ -102,15 +103,20 @@ def error_of(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 def raw_exchange(gateway: Gateway, request: bytes, *, limit_s: float = 10.0) -> tuple[int, dict[str, str], bytes]:
-    """Send these very bytes on a connection of their own; status, headers (lower case), the rest until the end of the reply.
+    """Send these very bytes on a connection of their own; status, headers (lower case), body.
 
-    The request should say `Connection: close`.
+    A reply without a Content-Length ends with its connection: the request should then say `Connection: close`.
     """
+    received, length = b"", None
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=limit_s) as connection:
         connection.sendall(request)
-        received = b""
-        while piece := connection.recv(65536):
+        while length is None or len(received.partition(b"\r\n\r\n")[2]) < length:
+            piece = connection.recv(65536)
+            if not piece:
+                break
             received += piece
+            if found := re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n(?=.*\r\n\r\n)", received, re.DOTALL):
+                length = int(found.group(1))
     head, _, body = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
