@@ -163,7 +163,7 @@ class OutputFormat:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """How much to think. `effort`: none minimal low medium high xhigh; `budget_tokens`: 0 forbids; `adaptive`: the model decides.
+    """How much to think. `effort`: none minimal low medium high xhigh; `budget_tokens`: 0 forbids; `adaptive`: model decides.
 
     `summary` says that thoughts are wanted in the reply (auto, concise, detailed); None leaves it to the provider.
     """
