@@ -203,6 +203,7 @@ class Chat:
     verbosity: str | None = None
     include_usage: bool | None = None
     include_encrypted: bool = False  # encrypted reasoning is wanted in the reply (responses: include)
+    dropped: tuple[str, ...] = ()  # what decoding left out, named as in its protocol's table; the caller adds them to Losses
 
 
 @dataclass(slots=True)
