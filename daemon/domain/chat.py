@@ -202,6 +202,7 @@ class Chat:
     metadata: dict[str, Any] | None = None
     verbosity: str | None = None
     include_usage: bool | None = None
+    legacy_functions: bool = False  # tools came as `functions`: the reply calls with `function_call` (openai_chat only)
     include_encrypted: bool = False  # encrypted reasoning is wanted in the reply (responses: include)
     dropped: tuple[str, ...] = ()  # what decoding left out, named as in its protocol's table; the caller adds them to Losses
 
