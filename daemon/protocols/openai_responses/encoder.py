@@ -163,13 +163,13 @@ class Encoder:
         self._emit("response.created", {"response": self._base})
         self._emit("response.in_progress", {"response": self._base})
 
-    def _open(self, prefix: str, kind: str, fields: dict[str, Any]) -> _Item:
+    def _open(self, prefix: str, kind: str, fields: dict[str, Any], item_id: str | None = None) -> _Item:
         """A new item. Messages and thoughts that are open end before it."""
         self._begin()
         self._close_message("completed")
         self._close_thought(None)
         index = len(self._output)
-        item_id = f"{prefix}_{self._id.removeprefix('resp_')}_{index}"
+        item_id = item_id or f"{prefix}_{self._id.removeprefix('resp_')}_{index}"
         item = {"id": item_id, "type": kind, "status": "in_progress", **fields}
         self._output.append(item)
         self._emit("response.output_item.added", {"output_index": index, "item": item})
@@ -188,16 +188,19 @@ class Encoder:
     # -- messages
 
     def _text(self, event: TextDelta) -> None:
-        part = self._open_part("output_text") if event.text or self._logprobs else None
-        if part is None:
-            return
-        part.pieces.append(event.text)
+        if event.text or self._logprobs:
+            part = self._open_part("output_text")
+            part.pieces.append(event.text)
+            self._emit_text(part, event.text)
+
+    def _emit_text(self, part: _Part, text: str) -> None:
+        """A delta with the log probabilities that wait for one."""
         if not self._logprobs:
-            self._emit_delta(part.delta, event.text, b',"logprobs":[]')
+            self._emit_delta(part.delta, text, b',"logprobs":[]')
             return
         tokens, self._logprobs = self._logprobs, []
         part.logprobs += tokens
-        self._emit_delta(part.delta, event.text, b',"logprobs":' + json_bytes(tokens))
+        self._emit_delta(part.delta, text, b',"logprobs":' + json_bytes(tokens))
 
     def _refusal(self, event: RefusalDelta) -> None:
         if event.text:
@@ -223,8 +226,8 @@ class Encoder:
         part, message = self._part, self._message
         if part is None or message is None:
             return
-        part.logprobs += self._logprobs
-        self._logprobs = []
+        if self._logprobs and part.kind == "output_text":
+            self._emit_text(part, "")
         content = part.content()
         place = {"item_id": message.id, "output_index": message.index, "content_index": len(message.content)}
         if part.kind == "refusal":
@@ -273,11 +276,11 @@ class Encoder:
         self._emit_delta(item.delta, event.text)
 
     def _end_thought(self, event: ThinkingEnded) -> None:
-        sealed = sealed_thinking(event.signature, event.encrypted, event.origin)
-        if self._thought is None and sealed is not None:
+        if self._thought is None and (event.signature is not None or event.encrypted is not None):
             self._close_calls()
-            self._thought = self._open("rs", "reasoning", {"summary": []})
-        self._close_thought(sealed)
+            self._thought = self._open("rs", "reasoning", {"summary": []}, event.id)
+        same_id = self._thought is not None and event.id in (None, self._thought.id)
+        self._close_thought(sealed_thinking(event.signature, event.encrypted, event.origin, same_id))
 
     def _close_thought(self, sealed: str | None) -> None:
         if (item := self._thought) is None:

@@ -253,10 +253,14 @@ def picture(image: Media) -> dict[str, Any]:
     return {"result": image.data, "output_format": form}
 
 
-def sealed_thinking(signature: str | None, encrypted: str | None, origin: str) -> str | None:
-    """encrypted_content for a client: this API's own as it is, another's sealed."""
+def sealed_thinking(signature: str | None, encrypted: str | None, origin: str, same_id: bool = True) -> str | None:
+    """encrypted_content for a client: this API's own as it is, another's sealed.
+
+    OpenAI refuses its own content under another id than it had, but takes it without any: so it is sealed when the item
+    could not keep its id.
+    """
     if signature is not None:
         return seal(origin, "signature", signature)
-    if encrypted is None or origin == NAME:
+    if encrypted is None or (origin == NAME and same_id):
         return encrypted
     return seal(origin, "encrypted", encrypted)
