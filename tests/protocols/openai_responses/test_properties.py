@@ -119,7 +119,7 @@ def test_a_stream_and_the_whole_reply_say_the_same(events: list[Event], data: st
 
 
 @given(st.lists(st.tuples(st.sampled_from(EVENTS), objects), max_size=6), st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @example([("output_item.added", {"item": {"type": [], "name": {}}, "output_index": []})], None)
 def test_fuzzed_events_never_raise(events: list[tuple[str, dict[str, Any]]], data: st.DataObject) -> None:
     whole = b"".join(
@@ -149,7 +149,7 @@ def test_garbage_in_one_frame_leaves_the_rest_of_the_stream(events: list[Event],
 
 
 @given(objects, st.sampled_from(["x", None]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_fuzzed_request_gives_a_chat_or_a_400(fields: dict[str, Any], model: str | None) -> None:
     body = {**fields, **({"model": model} if model else {})}
     error: ApiError | None = None
@@ -161,7 +161,7 @@ def test_a_fuzzed_request_gives_a_chat_or_a_400(fields: dict[str, Any], model: s
 
 
 @given(objects)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_fuzzed_reply_is_one_or_a_value_error(fields: dict[str, Any]) -> None:
     try:
         API.decode_reply(fields)
