@@ -135,7 +135,7 @@ def chats(draw: st.DrawFn) -> Chat:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(chats())
 def test_a_request_comes_back(chat: Chat) -> None:
     losses = Losses()
@@ -172,7 +172,7 @@ def replies(draw: st.DrawFn) -> Reply:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(replies())
 def test_a_reply_comes_back(reply: Reply) -> None:
     losses = Losses()
@@ -214,7 +214,7 @@ def streams(draw: st.DrawFn) -> list[Event]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(streams(), usages)
 def test_a_stream_comes_back(events: list[Event], usage: Usage) -> None:
     found, decoder = decoded([encoded(events, usage=usage)])
@@ -258,7 +258,7 @@ odd = st.fixed_dictionaries({}, optional={"choices": st.lists(json_values, max_s
                                           "usage": json_values, "id": json_values, "citations": json_values})  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(odd, max_size=5), st.binary(max_size=20))
 def test_odd_chunks_never_raise(chunks: list[dict[str, Any]], junk: bytes) -> None:
     stream = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + junk + b"\n\ndata: [DONE]\n\n"
@@ -268,7 +268,7 @@ def test_odd_chunks_never_raise(chunks: list[dict[str, Any]], junk: bytes) -> No
     encoded(events)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(odd)
 def test_odd_replies_are_value_errors_at_most(body: dict[str, Any]) -> None:
     try:
@@ -278,7 +278,7 @@ def test_odd_replies_are_value_errors_at_most(body: dict[str, Any]) -> None:
     json.dumps(WIDE.encode_reply(reply, "m", Losses()))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.lists(
         st.dictionaries(
