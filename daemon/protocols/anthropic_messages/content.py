@@ -51,7 +51,8 @@ class Turns:
         self._inline_system = inline_system
         self._joins = False  # the last message is tool results, which the user's next words join
         self._ids: set[str] = set()
-        self._open: dict[str, deque[str]] = {}  # a call's id -> the ids it got, unanswered ones first
+        self._open: dict[str, deque[str]] = {}  # a call's id -> the ids it got, while they are not answered
+        self._answered: dict[str, str] = {}
 
     def add(self, message: Message) -> None:
         if message.name is not None:
@@ -153,10 +154,9 @@ class Turns:
         return found
 
     def _result_id(self, given: str) -> str:
-        waiting = self._open.get(given)
-        if not waiting:
-            return _legal(given)
-        return waiting.popleft() if len(waiting) > 1 else waiting[0]
+        if waiting := self._open.get(given):
+            self._answered[given] = waiting.popleft()
+        return self._answered.get(given) or _legal(given)
 
 
 def encode_input(call: ToolCall) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def decode_request(body: Body) -> Chat:
     if body.get("max_tokens") is None:
         raise missing("max_tokens")
     limit = optional_integer(body, "max_tokens", 1, MAX_COUNT)
+    reasoning = _reasoning(body, dropped)
     choice, parallel = _tool_choice(optional_object(body, "tool_choice"))
     metadata = optional_object(body, "metadata") or {}
     tier = optional_text(body, "service_tier")
@@ -76,9 +77,11 @@ def decode_request(body: Body) -> Chat:
         tool_choice=choice,
         parallel_tool_calls=parallel,
         output_format=_output_format(body),
-        reasoning=_reasoning(body, dropped),
+        reasoning=reasoning,
         service_tier=TIERS.get(tier, tier) if tier is not None else None,
         user=optional_text(metadata, "user_id", "metadata.") or None,
+        # Who gets thoughts hands back what proves them; the proofs of other protocols travel sealed.
+        include_encrypted=reasoning is not None and bool(reasoning.adaptive or reasoning.budget_tokens),
         dropped=tuple(dict.fromkeys(dropped)),
     )
 

@@ -108,13 +108,11 @@ class Decoder:
     def _frame(self, raw: bytes) -> None:
         if self._over:
             return
-        name = ""
         at = raw.find(b"\ndata: ")
         if at > 0 and raw.startswith(b"event: ") and raw.find(b"\n", at + 7) == len(raw) - 2 and b"\r" not in raw:
             data = raw[at + 7 : -2]  # the form in which nearly every event comes
         else:
-            frame = parse_frame(raw)
-            data, name = frame.data, frame.event
+            data = parse_frame(raw).data
         if not data:
             if raw.startswith(b":"):
                 self._out.append(Pinged())
@@ -129,7 +127,7 @@ class Decoder:
             return
         kind = event.get("type")
         if type(kind) is not str:
-            kind = "error" if "error" in event else name
+            kind = "error" if "error" in event else parse_frame(raw).event
         handler = HANDLERS.get(kind)
         if handler is not None:
             handler(self, event)

@@ -46,7 +46,10 @@ REQUEST: Final[Table] = {
     "stop_sequences": (CARRIED, ""),
     "tools": (CARRIED, "as in the table of tools"),
     "tool_choice": (CARRIED, "any becomes required; disable_parallel_tool_use"),
-    "thinking": (CARRIED, "enabled: its budget; adaptive, between_tools: adaptive; disabled: a budget of 0; display: summary"),
+    "thinking": (
+        CARRIED,
+        "enabled: its budget; adaptive, between_tools: adaptive; disabled: a budget of 0; display: summary; proofs are wanted",
+    ),
     "output_config": (CARRIED, "effort (max becomes xhigh) and format; task_budget is dropped"),
     "output_format": (CARRIED, "the older name of output_config.format"),
     "metadata": (CARRIED, "user_id as the user"),
@@ -109,6 +112,8 @@ ENCODED: Final[Table] = {
     "user": (CARRIED, "metadata.user_id, up to 256 characters"),
     "service_tier": (CARRIED, "auto, priority: auto; default: standard_only"),
     "cache_control": (CARRIED, ""),
+    "include_usage": (CARRIED, "always told"),
+    "include_encrypted": (CARRIED, "always told"),
     "tool.custom": (CARRIED, "as a function with one string, `input`"),
     "tool.format": (DROPPED, "the grammar of a custom tool"),
     "tool_call.arguments": (CARRIED, "an object; what is none as {_raw: text}; ids get the letters that the API accepts"),
@@ -168,7 +173,7 @@ ENCODED_REPLY: Final[Table] = {
     "choices": (DROPPED, "all but the first"),
     "logprobs": (DROPPED, ""),
     "media": (DROPPED, "generated images and sounds"),
-    "service_tier": (CARRIED, "in usage: default is standard; all but priority and batch are left out"),
+    "service_tier": (CARRIED, "in usage, not in a stream: default is standard; all but priority and batch are left out"),
     "created": (DROPPED, "the API has no such field"),
 }
 

@@ -39,8 +39,6 @@ def read_usage(usage: object) -> Usage:
     top = _counts(usage)
     details = usage.get("output_tokens_details")
     reasoning = _optional(details, "thinking_tokens") if type(details) is dict else 0
-    if reasoning > top.meters["output"]:
-        raise InvalidUsage("more thinking tokens than output tokens")
     iterations = usage.get("iterations")
     found = top
     if type(iterations) is list and iterations:
@@ -51,7 +49,7 @@ def read_usage(usage: object) -> Usage:
         found = total if total.total_tokens >= top.total_tokens else top
     if max(found.input_tokens, found.output_tokens) > MAX_COUNT:
         raise InvalidUsage(f"the tokens are more than {MAX_COUNT}")
-    return Usage(found.meters, reasoning)
+    return Usage(found.meters, min(reasoning, found.output_tokens))
 
 
 def _counts(usage: object) -> Usage:
@@ -106,14 +104,11 @@ def usage_object(usage: Usage | None) -> Raw:
     """As this API writes it; zeros when nothing is known. Audio tokens are among the others."""
     meters = usage.meters if usage is not None else {}
     short, long = meters.get("cache_write_5m", 0), meters.get("cache_write_1h", 0)
-    found: Raw = {
+    return {
         "input_tokens": meters.get("input", 0) + meters.get("audio_input", 0),
         "cache_creation_input_tokens": short + long,
         "cache_read_input_tokens": meters.get("cached_input", 0),
+        "cache_creation": {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long},
         "output_tokens": meters.get("output", 0) + meters.get("audio_output", 0),
+        "output_tokens_details": {"thinking_tokens": usage.reasoning if usage is not None else 0},
     }
-    if long:
-        found["cache_creation"] = {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long}
-    if usage is not None and usage.reasoning:
-        found["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
-    return found

@@ -100,6 +100,10 @@ def as_object(value: object, param: str) -> dict[str, Any]:
     return value
 
 
+# Made once: json.dumps makes an encoder for each call with such options.
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def compact(value: object) -> str:
     """JSON text without spaces."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _encode(value)
