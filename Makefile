@@ -12,7 +12,7 @@ help:
 	@echo "make test    install and run every test (SQLite, PostgreSQL, SDKs)"
 	@echo "make check   format, lint, types, import contracts, docs up to date"
 	@echo "make bench   measure the gateway beside its peers; writes docs/performance.md"
-	@echo "make docs    write the generated pages again (docs/cli.md, docs/errors.md, docs/settings.md)"
+	@echo "make docs    write the generated pages again (docs/cli.md, docs/errors.md)"
 	@echo "make lock    pin the dependencies again"
 
 $(BIN)/.installed: requirements.lock pyproject.toml

@@ -30,6 +30,27 @@ class Seen:
     at: int
 
 
+RETRY_COST, MOST_RETRY_CREDIT = 10, 100  # a request earns 1: connecting again happens for at most a tenth of the requests
+
+
+@dataclass(slots=True)
+class RetryBudget:
+    """How often a provider may be asked again: a crowd that does it together keeps a struggling provider down."""
+
+    credit: int = RETRY_COST
+
+    def earn(self) -> None:
+        """A request is sent for the first time."""
+        self.credit = min(self.credit + 1, MOST_RETRY_CREDIT)
+
+    def spend(self) -> bool:
+        """Whether it may be sent again."""
+        if self.credit < RETRY_COST:
+            return False
+        self.credit -= RETRY_COST
+        return True
+
+
 @dataclass(slots=True)
 class Gateway:
     """One worker's parts and state. `draining` is set when it must take no new work."""
@@ -52,6 +73,7 @@ class Gateway:
     _id_of_process: int = field(default_factory=lambda: secrets.randbits(64))
     _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
     _turns: dict[int, int] = field(default_factory=dict)
+    _retries: dict[int, RetryBudget] = field(default_factory=dict)
 
     def new_request_id(self) -> str:
         """Unique, and in order of time, so that rows written together lie together: time, process (random), number."""
@@ -80,6 +102,10 @@ class Gateway:
         """A number that rises with every request to a provider: the turn of its credentials."""
         turn = self._turns[provider_id] = self._turns.get(provider_id, -1) + 1
         return turn
+
+    def retries(self, provider_id: int) -> RetryBudget:
+        """The budget of connecting again to a provider."""
+        return self._retries.setdefault(provider_id, RetryBudget())
 
     async def prompt_bound(self, body: dict[str, Any]) -> int:
         """Prompt tokens of a chat request by a real tokeniser, with room for other vocabularies. Off the event loop."""

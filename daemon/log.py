@@ -85,7 +85,9 @@ class _Sink:
 
 def _plain(value: Any) -> str:
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text or not text.isprintable() else text
+    if not text.isprintable():
+        return json.dumps(text)  # all but ASCII escaped: there are signs beyond it that steer a terminal
+    return json.dumps(text, ensure_ascii=False) if " " in text else text
 
 
 _sink = _Sink()

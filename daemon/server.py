@@ -18,7 +18,9 @@ from functools import partial
 
 import uvloop
 from hypercorn.asyncio import serve as hypercorn_serve
+from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.config import Config
+from hypercorn.protocol.h11 import H11Protocol
 
 from daemon import background, log
 from daemon.app import create_app, make_gateway
@@ -28,8 +30,9 @@ from db.secrets import MasterKeys
 from db.settings import Settings
 
 CUT_S = 5.0
-ORPHAN_DRAIN_S = 1.0
+ORPHAN_DRAIN_S = 0.2
 GRACEFUL_S = 3.0
+LINGER_S, LINGER_AT_STOP_S = 30.0, 1.0
 GIL_SWITCH_S = 0.001
 
 
@@ -56,7 +59,7 @@ def _config(sock: socket.socket) -> Config:
     config = Config()
     config.bind = [f"fd://{sock.fileno()}"]
     config.graceful_timeout = GRACEFUL_S
-    config.keep_alive_timeout = 75
+    config.keep_alive_timeout = 15
     config.read_timeout = None  # it would cut every longer reply
     config.include_server_header = False
     config.include_date_header = False
@@ -67,6 +70,43 @@ def _config(sock: socket.socket) -> Config:
     config.alpn_protocols = ["http/1.1"]
     config.keep_alive_max_requests = 1_000_000
     return config
+
+
+def speak_http1_only() -> None:
+    """Keep Hypercorn 0.18 from leaving HTTP/1.1 in clear text when a client asks (h2c, or the preface `PRI *`).
+
+    On HTTP/2 an early error on one stream drops its siblings, and what a proxy in front refuses could be smuggled past it.
+    There is no setting for it.
+    """
+
+    async def stay(self: H11Protocol, event: object) -> None:
+        return
+
+    H11Protocol._check_protocol = stay
+
+
+def close_in_time() -> None:
+    """Keep Hypercorn 0.18 from waiting for ever, also at a stop, until a client has read what was written to it."""
+    close = TCPServer._close
+
+    async def abort_if_stuck(self: TCPServer) -> None:
+        until = self.loop.time() + LINGER_S
+        timer: asyncio.TimerHandle
+
+        def look() -> None:
+            nonlocal timer
+            if self.context.terminated.is_set() or self.loop.time() >= until:
+                self.writer.transport.abort()
+            else:
+                timer = self.loop.call_later(LINGER_AT_STOP_S, look)
+
+        timer = self.loop.call_later(LINGER_AT_STOP_S, look)
+        try:
+            await close(self)
+        finally:
+            timer.cancel()
+
+    TCPServer._close = abort_if_stuck
 
 
 async def drain(gateway: Gateway, stop: Stop) -> None:
@@ -91,6 +131,8 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
     gateway = await make_gateway(settings, master)
     loops = background.start(gateway)
     app = create_app(gateway)
+    speak_http1_only()
+    close_in_time()
     finished = asyncio.Event()
 
     async def stopping() -> None:
@@ -112,6 +154,9 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
         await gateway.store.close()
         gateway.counting.shutdown(wait=False, cancel_futures=True)
         log.info("stopped")
+        for name in (signal.SIGTERM, signal.SIGINT):  # one more must not spoil the exit code now
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_IGN)
 
 
 async def _leave(gateway: Gateway) -> None:

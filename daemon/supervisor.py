@@ -30,6 +30,7 @@ KILL_AFTER_S = 12.0  # beyond the drain
 MOST_CRASHES = 5
 CRASH_WINDOW_S = 30.0
 _PR_SET_PDEATHSIG = 1
+METRICS_PREFIX = "gatewayctl-metrics-"
 
 
 class _Supervisor:
@@ -42,7 +43,8 @@ class _Supervisor:
         self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._crashes: list[float] = []
         self._stopping = False
-        self._metrics = tempfile.mkdtemp(prefix="gatewayctl-metrics-")
+        _sweep_metrics()
+        self._metrics = tempfile.mkdtemp(prefix=f"{METRICS_PREFIX}{os.getpid()}-")
 
     def run(self) -> int:
         for name in (signal.SIGTERM, signal.SIGINT):
@@ -83,7 +85,6 @@ class _Supervisor:
             if worker.poll() is None:
                 continue
             del self._workers[pid]
-            _forget_metrics(pid)
             now = time.monotonic()
             self._crashes = [at for at in self._crashes if now - at < CRASH_WINDOW_S] + [now]
             log.error("worker died", worker=pid, code=worker.returncode)
@@ -92,6 +93,7 @@ class _Supervisor:
                 return False
             if not self._stopping:
                 self._start()
+            _forget_metrics(pid, self._metrics)
         return True
 
     def _stop(self) -> int:
@@ -107,17 +109,26 @@ class _Supervisor:
                 log.error("worker does not stop, killing it", worker=pid)
                 worker.kill()
                 worker.wait()
-            code = code or (1 if worker.returncode else 0)
+            told = worker.returncode in (0, -signal.SIGTERM)  # the latter: it had not yet begun to serve
+            code = code or (0 if told else 1)
         log.info("stopped")
         log.stop()
         return code
 
 
-def _forget_metrics(pid: int) -> None:
+def _forget_metrics(pid: int, directory: str) -> None:
     from prometheus_client import multiprocess
 
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        multiprocess.mark_process_dead(pid)
+    with contextlib.suppress(OSError):
+        multiprocess.mark_process_dead(pid, directory)
+
+
+def _sweep_metrics() -> None:
+    """Remove what killed supervisors left behind."""
+    for path in Path(tempfile.gettempdir()).glob(f"{METRICS_PREFIX}*"):
+        pid = path.name.removeprefix(METRICS_PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def supervise(settings: Settings, *, database_url: str, home: Path, sock: socket.socket) -> int:

@@ -18,11 +18,11 @@ class Tasks:
     def __len__(self) -> int:
         return len(self._running)
 
-    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run `work` as a task of the app's own. What it raises is logged."""
+    def spawn(self, work: Coroutine[Any, Any, Any], *, name: str, report: bool = True) -> asyncio.Task[Any]:
+        """Run `work` as a task of the app's own. What it raises is logged, unless the caller looks at it (`report`)."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._running.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._done if report else self._running.discard)
         return task
 
     def _done(self, task: asyncio.Task[Any]) -> None:

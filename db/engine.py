@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import peewee
 from peewee import PostgresqlDatabase, SqliteDatabase
@@ -101,7 +101,7 @@ def _sqlite(path: Path, *, create: bool) -> SqliteDatabase:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         os.close(descriptor)
     # `mode=rw`: a file that vanished is an error, never a fresh empty database.
-    uri = f"file:{str(path).replace('?', '%3f').replace('#', '%23')}?mode=rw"
+    uri = f"file:{quote(str(path))}?mode=rw"
     return WaitingSqlite(uri, pragmas=SQLITE_PRAGMAS, timeout=BUSY_WAIT_S, lock_type="IMMEDIATE", uri=True)
 
 

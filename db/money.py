@@ -10,7 +10,7 @@ PPM = 1_000_000
 UNITS_PER_PRICE = 1_000_000
 MAX_NANOS = 2**62
 
-_DECIMAL = re.compile(r"[+-]?\d{1,12}(\.\d{1,18})?")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,18})?")
 
 
 class MoneyError(ValueError):

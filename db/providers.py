@@ -60,6 +60,9 @@ FIELDS = (
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _ENDPOINT = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /?[A-Za-z0-9._~:/{}*-]{1,200}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
+_NOT_FOR_CREDENTIALS = frozenset(
+    ("host", "content-length", "content-type", "transfer-encoding", "connection", "cookie", "accept", "user-agent")
+)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -118,7 +121,11 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid("max_connections must be from 1 to 100000")
         elif name == "on_disconnect" and value not in {"cancel", "drain"}:
             raise Invalid(f"{value!r} is neither cancel nor drain")
-        elif name == "auth_header" and value is not None and not _HEADER.fullmatch(value):
+        elif (
+            name == "auth_header"
+            and value is not None
+            and (not _HEADER.fullmatch(value) or value.lower() in _NOT_FOR_CREDENTIALS)
+        ):
             raise Invalid(f"{value[:60]!r} is not the name of a header", "Example: --auth-header x-api-key")
         elif name == "auth_prefix" and value is not None:
             value = check_label("auth prefix", value)

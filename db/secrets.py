@@ -135,7 +135,7 @@ class MasterKeys:
             )
         try:
             return self._cipher(name, purpose).decrypt(nonce, sealed, row.encode()).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise Invalid("A stored credential is damaged: it does not decrypt in its row") from None
 
     def is_current(self, ciphertext: bytes) -> bool:

@@ -57,7 +57,9 @@ class Settings:
     max_key_age_days: int = _setting(
         180, "GATEWAYCTL_MAX_KEY_AGE_DAYS", "doctor names active keys older than this; 0: no limit"
     )
-    trusted_proxies: tuple[str, ...] = _setting((), "GATEWAYCTL_TRUSTED_PROXIES", "addresses whose X-Forwarded-For is believed")
+    trusted_proxies: tuple[str, ...] = _setting(
+        (), "GATEWAYCTL_TRUSTED_PROXIES", "addresses of proxies whose X-Forwarded-Proto and -Host are believed"
+    )
     drain_seconds: int = _setting(60, "GATEWAYCTL_DRAIN_SECONDS", "on_disconnect=drain: longest reading on after a client left")
     drain_bytes: int = _setting(8 * MIB, "GATEWAYCTL_DRAIN_BYTES", "on_disconnect=drain: most bytes read after a client left")
     drain_tasks: int = _setting(

@@ -11,7 +11,7 @@ from db.engine import for_update, sql, transaction
 from db.errors import Conflict, Invalid, Refused
 from db.meters import EVERY_METER
 from db.models import Group, Key, Membership, User, database
-from db.money import PPM, format_multiplier, format_usd
+from db.money import MAX_NANOS, PPM, format_multiplier, format_usd
 from db.names import check_limit, check_name, group_row, insert, lock_user, user_row
 from db.reading import reading
 from db.versions import bump_user
@@ -64,8 +64,8 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid(f"A user has no field {name!r}")
         if name == "email" and value is not None and (len(value) > 320 or "@" not in value or " " in value):
             raise Invalid(f"{value[:80]!r} is not an e-mail address", "Example: alice@example.org")
-        if name == "credit_limit_nanos" and value < 0:
-            raise Invalid("A credit limit must not be negative")
+        if name == "credit_limit_nanos" and not 0 <= value < MAX_NANOS:  # so that limit + balance stays below 2^63
+            raise Invalid("A credit limit must not be negative" if value < 0 else "The credit limit is out of range")
         if name in {"rpm", "fair_use_limit", "fair_use_throttle_s"}:
             check_limit(name, value)
     return fields

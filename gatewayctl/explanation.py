@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from daemon.domain.access import check_identity
-from daemon.domain.admission import Ask, admit, counted_bound
+from daemon.domain.admission import SPEAK_CHAT, Ask, admit, counted_bound
 from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.pricing import Terms, affordable_output, ceiling
@@ -113,6 +113,7 @@ def _decide(
             None,
             endpoint=ENDPOINTS[kind],
             model_types=frozenset({kind}),
+            protocols=SPEAK_CHAT if kind == "chat" else None,
             default_output=settings.default_max_output,
         )
     except ApiError as error:
@@ -125,7 +126,7 @@ def _decide(
     if hold.amount_nanos > left:
         closer = _closer(hold, ask, terms, left)
         if closer is None:
-            return _short(code, caller, left, hold.amount_nanos), hold, deployments
+            return _short(code, caller, funds, left, hold.amount_nanos), hold, deployments
         hold = closer
     return None, hold, deployments
 
@@ -162,9 +163,11 @@ def _closer(hold: _Hold, ask: Ask, terms: Terms, left: int) -> _Hold | None:
     return _Hold(ceiling(terms, bound, output, ask.n, not_used=ask.not_used), bound, output, lowered_output=output)
 
 
-def _short(code: str, caller: Identity, left: int, needed: int) -> ApiError:
-    scope = "this API key" if code == "key_budget_exceeded" else f"user {caller.user}"
-    return ApiError.of(code, scope=scope, balance=format_usd(left), needed=format_usd(needed))
+def _short(code: str, caller: Identity, funds: Funds, left: int, needed: int) -> ApiError:
+    figures: dict[str, Any] = {"available": format_usd(left), "needed": format_usd(needed)}
+    if code == "key_budget_exceeded":
+        return ApiError.of(code, scope="this API key", balance=format_usd(left), **figures)
+    return ApiError.of(code, scope=f"user {caller.user}", balance=format_usd(funds.balance_nanos), **figures)
 
 
 def _refusal(error: ApiError) -> dict[str, Any]:

@@ -57,7 +57,13 @@ def _cell(value: object) -> str:
         return ", ".join(_cell(item) for item in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={_cell(item)}" for name, item in value.items())
-    return str(value)
+    text = str(value)
+    # Names of models come from clients and texts from providers: they must not move the cursor, nor turn the line around.
+    return text if text.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char if char == "\n" else char.encode("unicode_escape").decode()
 
 
 def rows(

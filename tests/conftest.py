@@ -8,12 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from db import engine, migrate
 from tests.support.postgres import TEMPLATE, Server
 
 os.environ.setdefault("NO_COLOR", "1")
 BACKENDS = ("sqlite", "postgresql")
+# No time limit per example (a busy machine is no failure), no directory of examples in the source tree.
+settings.register_profile("gateway", deadline=None, database=None, print_blob=True)
+settings.load_profile("gateway")
 
 
 @pytest.fixture(autouse=True)

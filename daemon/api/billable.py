@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.domain.admission import Ask
+from daemon.domain.admission import SPEAK_CHAT, Ask
 from daemon.protocols import dialects, openai_chat
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
@@ -17,10 +17,11 @@ NO_AUDIO = frozenset({"audio_input", "audio_output"})
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A unified route: its dialect, the kinds of model that may serve it, its path at a provider, and how it reads a body."""
+    """A route: its dialect, the kinds of model and of provider that may serve it, its path there, how it reads a body."""
 
     dialect: str
     model_types: frozenset[str]
+    protocols: frozenset[str]
     upstream_path: str
     read: Callable[[dict[str, Any], int], Ask]
 
@@ -54,5 +55,5 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
 
 
 UNIFIED: dict[str, Endpoint] = {
-    "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, frozenset({"chat"}), "/v1/chat/completions", read_chat),
+    "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, frozenset({"chat"}), SPEAK_CHAT, "/v1/chat/completions", read_chat),
 }

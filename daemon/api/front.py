@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from daemon import log
 from daemon.api import passthrough
@@ -28,7 +28,8 @@ from daemon.relay.call import Call, ClientGone
 from daemon.relay.client import Client
 from daemon.relay.exchange import Exchange
 from daemon.relay.forward import forward
-from db import clock
+from daemon.watchdog import Watchdog
+from db import clock, secrets
 from db.errors import DatabaseUnavailable
 from db.usage import UsageRow
 
@@ -39,7 +40,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 BODY_TIMEOUT_S = 30.0
-HOT_ENDPOINTS = frozenset({"chat/completions"})  # never allow-listed unbilled
+READ_ON_S, READ_ON_BYTES = 5.0, 128 << 20
+KEY_PREFIX = secrets.KEY_PREFIX.encode()  # a key in the place of an id would be stored and logged
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
 _ALLOW_HEADERS = (
     b"authorization, content-type, x-api-key, x-goog-api-key, anthropic-version, anthropic-beta, "
@@ -67,7 +69,7 @@ class Front:
         if kind == "http":
             await self._http(scope, receive, send)
         elif kind == "websocket":
-            await _refuse_websocket(receive, send)
+            await _refuse_websocket(self._gateway(), scope, receive, send)
         else:
             await self._inner(scope, receive, send)
 
@@ -87,7 +89,7 @@ class Front:
                 length = value
             elif name == b"transfer-encoding":
                 chunked = value
-        given = request_id is not None and _SANE_ID.fullmatch(request_id)
+        given = request_id is not None and _SANE_ID.fullmatch(request_id) and KEY_PREFIX not in request_id
         identifier = request_id.decode() if given and request_id else gateway.new_request_id()
         common: Headers = [(b"x-request-id", identifier.encode())]
         if origin is not None:
@@ -97,12 +99,17 @@ class Front:
         path = normalise(raw.decode("latin-1"), bool(html))
         query = scope["query_string"].decode("latin-1")
         request = _Request(scope["method"], path, headers, identifier, started, query, client)
+        request.unread = chunked is not None or (length is not None and length != b"0")
         try:
             if length is not None and chunked is not None:
                 client.close_after = True
                 raise ApiError.of(
                     "invalid_value", param="Transfer-Encoding", reason="it must not come together with Content-Length"
                 )
+            if KEY_PREFIX in raw or (b"%" in raw and KEY_PREFIX in unquote_to_bytes(raw)):
+                request.path = log.redact(unquote(path))  # what is logged
+                message = "Invalid API key: it stands in the URL. Send it as 'Authorization: Bearer <key>'."
+                raise ApiError.of("invalid_api_key", message=message)
             if b"%00" in raw or b"\\" in raw:
                 raise ApiError.of("unknown_url", method=request.method, path=unquote(path))
             if request.method == "OPTIONS":
@@ -116,15 +123,15 @@ class Front:
                 await self._prefixed(gateway, request, *prefixed, receive, length)
                 return
         except ApiError as error:
-            await _answer(client, error, dialects.envelope_of(path), identifier)
+            await _answer(gateway, request, error, receive)
         except ClientGone:
             pass
         except DatabaseUnavailable as error:
             log.error("database unavailable", request_id=identifier, text=error.message)
-            await _answer(client, ApiError.of("database_unavailable"), dialects.envelope_of(path), identifier)
+            await _answer(gateway, request, ApiError.of("database_unavailable"), receive)
         except Exception as error:
             log.exception("request failed", error, request_id=identifier)
-            await _answer(client, ApiError.of("internal_error"), dialects.envelope_of(path), identifier)
+            await _answer(gateway, request, ApiError.of("internal_error"), receive)
         else:
             await self._quart(scope, receive, send, request, common)
         finally:
@@ -145,7 +152,7 @@ class Front:
         self, gateway: Gateway, request: _Request, slug: str, endpoint: str, receive: Receive, length: bytes | None
     ) -> None:
         caller = await authenticate(gateway, request.headers)
-        hot = request.method == "POST" and endpoint in HOT_ENDPOINTS
+        hot = request.method == "POST" and passthrough.is_chat(endpoint)  # never allow-listed unbilled
         if not hot or slug not in gateway.snapshot.catalog.provider_by_slug:
             await gateway.snapshot.refresh()  # no hold will confirm what is decided here
         provider = gateway.snapshot.catalog.provider_by_slug.get(slug)
@@ -179,7 +186,7 @@ class Front:
         if caller is None:
             caller = await authenticate(gateway, request.headers)
         request.user = caller.identity.user
-        body = await read_body(gateway, receive, length)
+        body = await read_body(gateway, request, receive, length)
         try:
             try:
                 data = decode_object(body)
@@ -217,6 +224,7 @@ class Front:
             data=data,
             ask=ask,
             model_types=endpoint.model_types,
+            protocols=endpoint.protocols if slug is None else None,
             dialect=endpoint.dialect,
             envelope=dialects.envelope_of(request.path),
             provider=slug,
@@ -263,7 +271,7 @@ class Front:
     ) -> None:
         caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
-        body = await read_body(gateway, receive, length)
+        body = await read_body(gateway, request, receive, length)
         provider = gateway.snapshot.catalog.provider_by_slug[slug]
         work = forward(
             gateway,
@@ -277,7 +285,7 @@ class Front:
             key=caller.key,
             body=body,
         )
-        task = gateway.tasks.spawn(work, name=f"forward {request.request_id}")
+        task = gateway.tasks.spawn(work, name=f"forward {request.request_id}", report=False)
         watch = asyncio.ensure_future(_until_gone(receive))
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -293,7 +301,7 @@ class Front:
 class _Request:
     """What the front knows of a request, and for the access log."""
 
-    __slots__ = ("client", "headers", "method", "path", "query", "request_id", "started", "user")
+    __slots__ = ("client", "headers", "method", "path", "query", "request_id", "started", "unread", "user")
 
     def __init__(
         self, method: str, path: str, headers: Headers, request_id: str, started: float, query: str, client: Client
@@ -305,17 +313,18 @@ class _Request:
         self.started = started
         self.query = query
         self.client = client
+        self.unread = False  # more of the body may come
         self.user: str | None = None
 
 
-async def read_body(gateway: Gateway, receive: Receive, length: bytes | None) -> bytes:
+async def read_body(gateway: Gateway, request: _Request, receive: Receive, length: bytes | None) -> bytes:
     """The whole body; 413 when it is, or says that it is, too large; 408 when a part of it is too slow."""
     limit = gateway.settings.max_body_bytes
     if length is not None and (not length.isdigit() or int(length) > limit):
         raise ApiError.of("payload_too_large", limit=limit)
     parts: list[bytes] = []
-    size, more = 0, True
-    while more:
+    size, request.unread = 0, True
+    while request.unread:
         try:
             with gateway.watchdog.wait(BODY_TIMEOUT_S):
                 message = await receive()
@@ -323,7 +332,7 @@ async def read_body(gateway: Gateway, receive: Receive, length: bytes | None) ->
             raise ApiError.of("request_timeout") from None
         if message["type"] == "http.disconnect":
             raise ClientGone("the client left before its request was complete")
-        part, more = message.get("body", b""), message.get("more_body", False)
+        part, request.unread = message.get("body", b""), message.get("more_body", False)
         size += len(part)
         if size > limit:
             raise ApiError.of("payload_too_large", limit=limit)
@@ -337,13 +346,34 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _answer(client: Client, error: ApiError, envelope: str, request_id: str) -> None:
-    status, head, body = dialects.error_reply(error, envelope, request_id)
+async def _answer(gateway: Gateway, request: _Request, error: ApiError, receive: Receive) -> None:
+    client = request.client
+    status, head, body = dialects.error_reply(error, dialects.envelope_of(request.path), request.request_id)
     if client.close_after:
         head.append((b"connection", b"close"))
     try:
-        await client.whole(status, head, body)
+        if not request.unread or client.close_after or client.started:
+            await client.whole(status, head, body)
+            return
+        await client.start(status, [*head, (b"content-length", b"%d" % len(body))])
+        await client.write(body)
+        await _read_on(gateway.watchdog, receive)
+        await client.finish()
     except ClientGone:
+        return
+
+
+async def _read_on(watchdog: Watchdog, receive: Receive) -> None:
+    """Throw away what is left of a body, for a while: a connection closed on unread bytes is reset, and loses the reply."""
+    read = 0
+    try:
+        with watchdog.wait(READ_ON_S):
+            while read < READ_ON_BYTES:
+                message = await receive()
+                if not message.get("more_body"):
+                    return
+                read += len(message["body"])
+    except TimeoutError:
         return
 
 
@@ -361,9 +391,17 @@ def _preflight(headers: Headers) -> Headers:
     ]
 
 
-async def _refuse_websocket(receive: Receive, send: Send) -> None:
+async def _refuse_websocket(gateway: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """426: clients that try a WebSocket first (Codex) then post at once, where another status costs them attempts."""
     await receive()
-    await send({"type": "websocket.close", "code": 1000})
+    path = normalise((scope.get("raw_path") or scope["path"].encode()).decode("latin-1"), False)
+    request_id = gateway.new_request_id()
+    error = ApiError.of("upgrade_required", path=unquote(path))
+    status, head, body = dialects.error_reply(error, dialects.envelope_of(path), request_id)
+    head += [(b"x-request-id", request_id.encode()), (b"content-length", b"%d" % len(body))]
+    await send({"type": "websocket.http.response.start", "status": status, "headers": head})
+    await send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+    log.info("websocket refused", path=path, request_id=request_id)
 
 
 def _log_access(request: _Request) -> None:

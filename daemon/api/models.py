@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from typing import Any
 
 from quart import Blueprint, Response, request
@@ -16,6 +18,7 @@ from db import __version__
 from db.money import format_price, half_up_div
 from db.snapshot import StoredModel
 
+MOST_ON_THE_LOOP = 50  # models; a longer list is made on a thread, as nobody else should wait for it
 SAMPLING = {
     "chat": ("temperature", "top_p", "stop", "max_tokens", "seed", "frequency_penalty", "presence_penalty"),
 }
@@ -32,6 +35,7 @@ PRICING_KEYS = (
     ("character", "character"),
     ("second", "second"),
 )
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
 TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
 
@@ -120,6 +124,11 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
         ]
         return json_reply({"object": "list", "data": data}, headers=_headers(caller))
 
+    async def listed(models: list[StoredModel], caller: Caller | None) -> Response:
+        if len(models) <= MOST_ON_THE_LOOP:
+            return listing(models, caller)
+        return await asyncio.to_thread(listing, models, caller)
+
     def one(name: str, caller: Caller | None, slug: str | None) -> Response:
         catalog = gateway.snapshot.catalog
         provider = catalog.provider_by_slug.get(slug) if slug else None
@@ -134,7 +143,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @blueprint.get("/v1/models")
     async def list_models() -> Response:
         caller = await audience()
-        return listing(visible(gateway.snapshot.catalog, caller), caller)
+        return await listed(visible(gateway.snapshot.catalog, caller), caller)
 
     @blueprint.get("/v1/models/<path:name>")
     async def get_model(name: str) -> Response:
@@ -152,7 +161,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             for model in visible(catalog, caller)
             if any(deployment.provider_id == provider.stored.id for deployment in model.deployments)
         ]
-        return listing(served, caller)
+        return await listed(served, caller)
 
     @blueprint.get("/v1/<slug>/models/<path:name>")
     async def get_provider_model(slug: str, name: str) -> Response:
@@ -180,8 +189,18 @@ def _wanted(model: StoredModel) -> bool:
 
 
 def base_url(gateway: Gateway) -> str:
-    """The URL by which clients reach this gateway: as configured, else as this client did."""
-    return gateway.settings.public_base_url.rstrip("/") or f"{request.scheme}://{request.host}"
+    """The URL by which clients reach this gateway: as configured, else as this client did (a trusted proxy says how)."""
+    configured = gateway.settings.public_base_url.rstrip("/")
+    if configured:
+        return configured
+    scheme, host = request.scheme, request.host
+    peer = request.scope.get("client")
+    if peer is not None and peer[0] in gateway.settings.trusted_proxies:
+        scheme = request.headers.get("X-Forwarded-Proto", scheme)
+        host = request.headers.get("X-Forwarded-Host", host)
+    if scheme not in ("http", "https") or not _HOST.fullmatch(host):
+        return ""
+    return f"{scheme}://{host}"
 
 
 def describe(gateway: Gateway, base: str) -> dict[str, Any]:
@@ -203,12 +222,12 @@ def describe(gateway: Gateway, base: str) -> dict[str, Any]:
             "output": sorted({m for model in models for m in model.output_modalities}),
         },
         "model_count": len(models),
-        "docs_url": f"{base}/docs",
-        "pricing_url": f"{base}/docs/pricing",
+        "docs_url": None,
+        "pricing_url": None,
         "status_url": f"{base}/api/status",
         "auth": {"type": "bearer"},
         "rate_limits": {
             "requests_per_minute": None,
-            "headers": ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"],
+            "headers": [],
         },
     }

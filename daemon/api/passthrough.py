@@ -7,32 +7,63 @@ through unbilled. Everything else is 403: the provider's account is shared.
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 from daemon.api.billable import Endpoint, read_chat_loosely
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
-from daemon.protocols import dialects
+from daemon.protocols import dialects, openai_chat
 
 CHAT = frozenset({"chat"})
+EVERY_PROTOCOL: frozenset[str] = frozenset()  # not asked here: the path names the provider
 ANY = frozenset({"chat", "embedding", "image", "audio", "rerank", "moderation"})
-OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample")
+OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample", "max_new_tokens")
+# The one that an endpoint goes by, by the path's last segment: where it is missing the others bound nothing.
+LIMIT_OF = {"responses": "max_output_tokens", "messages": "max_tokens", "completions": "max_tokens"}
+COUNTS = ("n", "best_of", "num_generations", "num_outputs", "num_images", "candidate_count")
 MEDIA_TYPES = frozenset(
     ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url", "video")
 )
 # Fields that make the host do work whose cost the body does not bound.
 UNBOUNDED = (
-    "previous_response_id", "conversation", "background", "mcp_servers", "container", "web_search_options",
-    "search_parameters", "plugins", "models", "fallbacks", "preset", "prompt_cache_retention",
+    *openai_chat.UNBOUNDED_FIELDS, "previous_response_id", "conversation", "background", "mcp_servers", "container",
+    "prompt_cache_retention", "assistant_id", "thread_id", "agent_id",
 )  # fmt: skip
-CLIENT_TOOLS = frozenset({"function", "custom"})
+# What stands under these is not paid for by the tokens of one request (jobs, stored things), or would let its caller
+# work with the operator's account without the gateway (sessions).
+NOT_BY_MODEL = frozenset(
+    ("agents", "assistants", "batch", "batches", "chatkit", "containers", "conversations", "evals", "files", "fine-tunes",
+     "fine-tuning", "fine_tunes", "fine_tuning", "jobs", "organization", "realtime", "sessions", "threads", "uploads",
+     "vector_stores", "videos")
+)  # fmt: skip
+# What follows these in a URL is the name of a model, and hosts believe the URL, not the body.
+NAMED_IN_URL = frozenset(("deployments", "engines", "model", "models", "publishers", "tunedmodels"))
 MOST = 1_000_000_000
 
 
 def endpoint_of(path: str) -> Endpoint:
-    """How a provider's own endpoint is read."""
+    """How a provider's own endpoint is read. 403 for one whose price the model in the body does not decide.
+
+    Hosts read a path more freely than it is written here: escapes are decoded, case is ignored, `;x` is cut off. What is
+    priced must be what is sent, so such spellings are refused rather than guessed at.
+    """
+    segments = path.lower().split("/")
+    if (
+        "%" in path
+        or ";" in path
+        or ":" in path
+        or not NOT_BY_MODEL.isdisjoint(segments)
+        or not NAMED_IN_URL.isdisjoint(segments)
+        or (segments[-2:] == ["chat", "completions"] and path != "chat/completions")
+    ):
+        raise ApiError.of(
+            "endpoint_not_allowed",
+            endpoint=f"POST {path}",
+            message=f"POST {unquote(path)[:200]!r} is not allowed: the model in the body does not decide what it costs.",
+        )
     if path == "chat/completions":
-        return Endpoint(dialects.OPENAI_CHAT, CHAT, "/v1/chat/completions", read_chat_loosely)
-    return Endpoint(dialects.RAW, ANY, f"/v1/{path}", lambda body, size: read_any(body, size, path))
+        return Endpoint(dialects.OPENAI_CHAT, CHAT, EVERY_PROTOCOL, "/v1/chat/completions", read_chat_loosely)
+    return Endpoint(dialects.RAW, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
 
 
 def allowed(rules: tuple[str, ...], method: str, path: str) -> bool:
@@ -47,28 +78,36 @@ def allowed(rules: tuple[str, ...], method: str, path: str) -> bool:
     return False
 
 
+def is_chat(path: str) -> bool:
+    """Whether a host may take this endpoint for chat completions, however it is spelled."""
+    return unquote(path).partition(";")[0].lower().strip("/").endswith("chat/completions")
+
+
 def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
     """What bounds the cost of a body of unknown dialect."""
     model = body.get("model")
-    if not isinstance(model, str) or not model or len(model) > 512:
+    if not isinstance(model, str) or not model or len(model) > 512 or not model.isprintable():
         raise ApiError.of("missing_required_parameter", param="model")
+    openai_chat.refuse_lookalikes(body)
     limits = [_count(body, name) for name in OUTPUT_LIMITS]
     given = [limit for limit in limits if limit is not None]
-    n = _count(body, "n")
+    proper = LIMIT_OF.get(path.lower().rpartition("/")[2], "")
+    n = max(_count(body, name) or 1 for name in COUNTS)
+    images = "images" in path.lower().split("/")
     extra: dict[str, int] = {}
-    if path == "audio/speech":
+    if path.lower().endswith("audio/speech"):
         extra["character"] = len(body["input"]) if isinstance(body.get("input"), str) else size
-    if path.startswith("images/"):
-        extra["image"] = 1 if n is None else n
+    if images:
+        extra["image"] = n
     return Ask(
         model=model,
         stream=body.get("stream") is True,
         body_bytes=size,
         input_bound=size + 512,
-        output_limit=max(given) if given else None,
+        output_limit=max(given) if given and (not proper or body.get(proper) is not None) else None,
         output_extra=0,
-        n=1 if n is None else n,
-        media_parts=0 if path.startswith("images/") else _media_parts(body, 0),
+        n=n,
+        media_parts=0 if images else _media_parts(body, 0),
         features=frozenset(),
         unbounded=tuple(_unbounded(body)),
         extra=extra,
@@ -97,11 +136,24 @@ def _media_parts(value: object, depth: int) -> int:
 
 def _unbounded(body: dict[str, Any]) -> list[str]:
     found = [name for name in UNBOUNDED if body.get(name) not in (None, False, [], {})]
+    if isinstance(body.get("prompt"), dict):  # a stored one, of any length and with tools of its own
+        found.append("prompt")
+    items = body.get("input")
+    if isinstance(items, list) and any(isinstance(item, dict) and item.get("type") == "item_reference" for item in items):
+        found.append("input")
+    if openai_chat.another_price(body) is not None:
+        found.append(str(openai_chat.another_price(body)))
     tools = body.get("tools")
-    if isinstance(tools, list):
-        found += [
-            "tools"
-            for tool in tools
-            if isinstance(tool, dict) and "type" in tool and tool["type"] not in CLIENT_TOOLS and "input_schema" not in tool
-        ]
+    if tools is not None and not (isinstance(tools, list) and all(map(_is_client_tool, tools))):
+        found.append("tools")
     return found
+
+
+def _is_client_tool(tool: object) -> bool:
+    """Run by the client: it says so, or (Anthropic's way) has a name and a schema and no type."""
+    if not isinstance(tool, dict):
+        return False
+    kind = tool.get("type")
+    if kind is None:
+        return "function" in tool or ("name" in tool and ("input_schema" in tool or "parameters" in tool))
+    return isinstance(kind, str) and kind in openai_chat.CLIENT_TOOLS

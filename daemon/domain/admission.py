@@ -16,6 +16,10 @@ from db.snapshot import StoredDeployment, StoredModel
 # A request is refused for its length only when it is clearly over: text that long never has so few tokens.
 CLEARLY_BYTES_PER_TOKEN = 16
 OUTPUT_ROOM = 1
+SPEAK_CHAT = frozenset({"openai", "demo"})  # protocols of providers that take a chat completion as it is
+# Meters that only a request's own body tells, and the types of model that are sold by them.
+COUNTED = ("image", "character", "second")
+COUNTED_TYPES = frozenset({"image", "audio"})
 
 # What a request may use → the feature a model must list. Absent here: never checked.
 FEATURES = {
@@ -83,17 +87,23 @@ def admit(
     *,
     endpoint: str,
     model_types: frozenset[str],
+    protocols: frozenset[str] | None,
     default_output: int,
 ) -> Admitted:
-    """Everything that can be decided without the balance; ApiError when refused."""
+    """Everything that can be decided without the balance; ApiError when refused. `protocols`: who can serve it, None: all."""
     model, provider_id = find_model(catalog, identity, ask.model, provider)
     if model.type not in model_types:
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     if not is_priced(model):
         raise ApiError.of("unknown_model_pricing", model=ask.model, param="model")
+    if model.type in COUNTED_TYPES and any(model.prices.get(meter) and meter not in ask.extra for meter in COUNTED):
+        # Priced by what this endpoint's body does not tell: it would be free.
+        raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     check_features(model, ask, strict=provider is None)
+    if protocols is not None and not any(catalog.protocol_of(d) in protocols for d in model.deployments):
+        raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     input_bound, output_bound = bounds(model, ask, default_output)
-    return Admitted(model, candidates(catalog, model, provider_id), input_bound, output_bound)
+    return Admitted(model, candidates(catalog, model, provider_id, protocols), input_bound, output_bound)
 
 
 def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:
@@ -156,9 +166,15 @@ def counted_bound(tokens: int) -> int:
     return tokens + tokens // 4 + 64
 
 
-def candidates(catalog: Catalog, model: StoredModel, provider_id: int | None) -> tuple[tuple[Provider, StoredDeployment], ...]:
+def candidates(
+    catalog: Catalog, model: StoredModel, provider_id: int | None, protocols: frozenset[str] | None = None
+) -> tuple[tuple[Provider, StoredDeployment], ...]:
     """Deployments in order of priority, then weight: those whose provider is not paused and has a credential."""
-    offered = [d for d in model.deployments if provider_id is None or d.provider_id == provider_id]
+    offered = [
+        d
+        for d in model.deployments
+        if (provider_id is None or d.provider_id == provider_id) and (protocols is None or catalog.protocol_of(d) in protocols)
+    ]
     if not offered:
         raise ApiError.of("model_unavailable", model=model.public_id)
     usable, paused, bare = [], None, None

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from daemon.domain.pricing import PPM, Rate, Terms
 from db.identity import Identity
+from db.meters import REQUIRED
 from db.snapshot import StoredCatalog, StoredDeployment, StoredModel, StoredProvider
 
 
@@ -71,6 +72,10 @@ class Catalog:
         for prefix in (provider.slug.lower(), provider.name.lower()):
             for name in (model.public_id.lower(), deployment.upstream_name.lower()):
                 self._by_provider.setdefault((prefix, name), found)
+
+    def protocol_of(self, deployment: StoredDeployment) -> str:
+        """What the deployment's provider speaks."""
+        return self.providers[deployment.provider_id].stored.protocol
 
     def resolve(self, name: str) -> Resolution | None:
         """Exact id, then alias, then `Provider#Model` in any case. Says nothing about who may use it."""
@@ -138,19 +143,9 @@ def may_use(model: StoredModel, identity: Identity) -> bool:
     )
 
 
-REQUIRED_METERS: dict[str, tuple[str, ...]] = {
-    "chat": ("input", "output"),
-    "embedding": ("input",),
-    "rerank": ("input",),
-    "moderation": ("input",),
-    "image": (),
-    "audio": (),
-}
-
-
 def is_priced(model: StoredModel) -> bool:
     """Whether every meter that this kind of model must have is priced; 'request' alone also prices a model."""
     prices = model.prices
     if not prices:
         return False
-    return "request" in prices or all(meter in prices for meter in REQUIRED_METERS[model.type])
+    return "request" in prices or all(meter in prices for meter in REQUIRED[model.type])

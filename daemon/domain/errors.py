@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 __all__ = ["CATALOGUE", "ApiError", "ErrorSpec", "clip"]
 
 SHOWN: Final = 200  # characters of any value that a message repeats
+KEY_START: Final = "sk-gw-"  # a key in a URL is not repeated, not even to its sender
+KEY: Final = re.compile(KEY_START + r"\w+")
 THROTTLE_MAX_S: Final = 600
 
 
@@ -104,9 +107,8 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
     "insufficient_balance": ErrorSpec(
         402,
         "insufficient_quota",
-        "Insufficient credit balance for {scope}: the balance available is {balance} USD, this request "
-        "may need up to "
-        "{needed} USD; top up or lower max_tokens.",
+        "Insufficient credit balance for {scope}: the balance is {balance} USD, available are {available} USD, this request "
+        "may need up to {needed} USD; top up or lower max_tokens.",
         "What the request may cost at most is more than the balance that is not already reserved.",
         "Top up, or lower max_tokens, which lowers what has to be reserved.",
         headers=NO_RETRY,
@@ -131,9 +133,9 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
     "endpoint_not_allowed": ErrorSpec(
         403,
         "permission_error",
-        "The endpoint {endpoint} is not allowed for this key.",
-        "The key is restricted to other endpoints.",
-        "Use a key that is allowed to call it, or ask the operator.",
+        "The endpoint {endpoint} is not allowed.",
+        "Only requests for a priced model, and endpoints that the operator allow-listed, pass to a provider.",
+        "Use POST with a model from GET /v1/models, or ask the operator to allow the endpoint.",
     ),
     "model_not_found": ErrorSpec(
         404,
@@ -154,7 +156,7 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
         INVALID,
         "Unknown request URL: {method} {path} (there is no provider '{provider}')",
         "The first part of a provider-prefixed path names no provider.",
-        "Use a provider from GET /v1/provider, or the path without a provider.",
+        "Use a provider that owns a model in GET /v1/models (`owned_by`), or the path without a provider.",
     ),
     "method_not_allowed": ErrorSpec(
         405,
@@ -333,6 +335,8 @@ class ApiError(Exception):
         if message is None:
             values = {name: clip(value) for name, value in fields.items()}
             message = spec.message.format_map({"param": clip(param), "retry_after_s": wait, **values})
+        if KEY_START in message:
+            message = KEY.sub(f"{KEY_START}...", message)
         return cls(spec.status, code, spec.type, message, param, all_headers)
 
 

@@ -1,9 +1,9 @@
 """Count tokens when an upstream said nothing. Import this module only when needed and call it in a thread.
 
-With the package bpe-openai installed (the extra `tokens`) text is counted with the o200k vocabulary, which the package
-carries; without it, by the weights below. Measured on recorded replies whose text is whole (most are short), the first
-is off by 1 % in the median and the second by 10 %; over 700 longer texts (prose, code, JSON) the second differs from
-the first by 3.4 % in the median and 9 % at the 90th percentile. Models with another vocabulary add their difference.
+Where the package bpe-openai is installed (Linux on the usual processors) text is counted with the o200k vocabulary, which
+the package carries; without it, by the weights below. Measured on recorded replies whose text is whole (most are short),
+the first is off by 1 % in the median and the second by 10 %; over 700 longer texts (prose, code, JSON) the second differs
+from the first by 3.4 % in the median and 9 % at the 90th percentile. Models with another vocabulary add their difference.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ from typing import Any, Final
 import jiter
 
 from daemon.domain.usage import INPUT_METERS, MAX_COUNT, METERS, OUTPUT_METERS, Usage
+from db.money import half_up_div
 
 __all__ = [
     "FALLBACK",
@@ -43,11 +44,6 @@ FALLBACK: Final[dict[str, str]] = {
     "audio_output": "output",
 }
 NO_METERS: Final[Mapping[str, int]] = {}
-
-
-def half_up_div(numerator: int, denominator: int) -> int:
-    """numerator / denominator, halves rounded up. Both non-negative; the only rounding of money there is."""
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,10 @@
 """What each API looks like on the wire, as pure functions over bytes and dicts.
 
-Map: sse (bytes -> frames) and json_spans (where a value stands in raw JSON) are the ground; openai_chat reads
-requests, usage and streams of chat completions with them; openai_request, openai_usage and openai_stream are
-its three parts. anthropic_errors wraps errors for /messages. Protocols know the ground and the domain, never
-one another.
+sse, json_spans     the ground: bytes → frames, and where a value stands in raw JSON
+openai_chat         chat completions: requests, usage, streams, edits, errors
+raw                 what the gateway relays without knowing its dialect: only usage is read
+anthropic_errors    errors for /messages
+dialects            the table of dialects by name
+
+Protocols know the ground and the domain, never one another.
 """

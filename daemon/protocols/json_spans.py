@@ -145,12 +145,8 @@ def _string_end(body: bytes, at: int) -> int:
         return end + 1
     if end < 0:
         raise NotAnObject("a string does not end")
-    # From the backslash on, byte by byte; an even number of backslashes before the quote would end the string
-    # there.
-    back = end - 1
-    while body[back - 1] == 0x5C:
-        back -= 1
-    found = _STRING_REST.match(body, max(back, at + 1))
+    # From the first of these backslashes on: an even number of them before the quote would end the string there.
+    found = _STRING_REST.match(body, at + 1 + len(body[at + 1 : end].rstrip(b"\\")))
     if found is None:
         raise NotAnObject("a string does not end")
     return found.end()

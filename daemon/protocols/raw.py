@@ -91,7 +91,18 @@ def _collect(value: object, found: list[str], depth: int) -> None:
 class StreamReader:
     """Reads usage off a stream of unknown dialect without touching it. Same attributes as the other readers."""
 
-    __slots__ = ("_framer", "_size", "_texts", "_usage", "delivered", "done", "error", "events", "finish_reasons")
+    __slots__ = (
+        "_framer",
+        "_size",
+        "_texts",
+        "_usage",
+        "delivered",
+        "done",
+        "early_usage",
+        "error",
+        "events",
+        "finish_reasons",
+    )
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._framer = Framer(max_line)
@@ -99,6 +110,7 @@ class StreamReader:
         self._texts: list[str] = []
         self._size = 0
         self.delivered = False
+        self.early_usage = False  # text came after the last usage
         self.done = False
         self.error: dict[str, Any] | None = None
         self.events = 0
@@ -150,9 +162,11 @@ class StreamReader:
         found = raw_usage(event)
         if found is not None:
             self._usage.update({name: value for name, value in found.items() if value is not None})
+            self.early_usage = False
         if event.get("type") == "error" and isinstance(event.get("error"), dict):
             self.error = event["error"]
         if self._size < TEXT_MAX and (found is None or "delta" in event):
             text = reply_text(event)
             self._texts.append(text)
             self._size += len(text)
+            self.early_usage = self.early_usage or (found is None and bool(text and self._usage))

@@ -72,6 +72,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         provider,
         endpoint=call.endpoint,
         model_types=call.model_types,
+        protocols=call.protocols,
         default_output=gateway.settings.default_max_output,
     )
     terms, terms_json = catalog.terms(found.model, call.identity)
@@ -176,8 +177,16 @@ def _short_of_funds(call: Call, plan: Plan, outcome: Placed) -> ApiError:
     identity: Identity = call.identity
     if outcome.outcome is Placement.KEY_BUDGET_EXCEEDED:
         code, scope, left, held = "key_budget_exceeded", "this API key", outcome.budget_left_nanos, outcome.budget_held_nanos
+        balance = left
     else:
         code, scope = "insufficient_balance", f"user {identity.user}"
-        left, held = outcome.available_nanos, outcome.held_nanos
+        left, held, balance = outcome.available_nanos, outcome.held_nanos, outcome.balance_nanos
     wait = 1 if held > 0 and left + held >= plan.amount_nanos else None  # other requests of theirs will give some back
-    return ApiError.of(code, scope=scope, balance=format_usd(left), needed=format_usd(plan.amount_nanos), retry_after_s=wait)
+    return ApiError.of(
+        code,
+        scope=scope,
+        balance=format_usd(balance),
+        available=format_usd(left),
+        needed=format_usd(plan.amount_nanos),
+        retry_after_s=wait,
+    )

@@ -1,15 +1,20 @@
 """Try candidates and credentials in order until one gives a reply worth relaying.
 
 Another one is tried only while the client has seen nothing and the request cannot be paid for twice: when no connection was
-made (once), or when the provider refused our credential or its rate (the next credential, each once).
+made (once, for at most a tenth of the requests), or when the provider refused our credential or its rate (the next
+credential, each once).
 """
 
 from __future__ import annotations
 
+import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
+
+import jiter
 
 from daemon import log
 from daemon.domain.catalog import Credential, Provider
@@ -26,7 +31,8 @@ from db import credentials as stored_credentials
 MOST_CONNECT_RETRIES = 1
 CREDENTIAL_REFUSED = frozenset({401, 402, 403})
 CALLERS_MISTAKE = frozenset({400, 404, 409, 413, 415, 422})
-ERROR_BODY_BYTES = 256 * 1024
+JSON = b"application/json"  # it was read as that, so it is sent as that
+ERROR_BODY_BYTES = 64 * 1024  # masking it takes the event loop for milliseconds
 NO_ADDRESS = "http://demo.invalid"  # the demo provider needs none
 
 
@@ -60,12 +66,14 @@ async def first_reply(gateway: Gateway, call: Call, plan: Plan, result: Result) 
             attempt = Attempt(provider.stored.slug, credential.name if credential else None)
             result.attempts.append(attempt)
             began = time.monotonic()
+            budget = gateway.retries(provider.stored.id)
+            budget.earn()
             try:
                 reply = await _send(gateway, call, plan, candidate, credential, attempt)
             except UpstreamUnreachable as error:
                 attempt.error = error.reason
                 last = timeout_or_error(error, provider.stored.slug)
-                if retries < MOST_CONNECT_RETRIES:
+                if retries < MOST_CONNECT_RETRIES and budget.spend():
                     retries += 1
                     again = Attempt(provider.stored.slug, attempt.credential)
                     result.attempts.append(again)
@@ -113,12 +121,14 @@ async def _send(
     stored = candidate.provider.stored
     request = UpstreamRequest(
         method="POST",
-        url=url_of(stored.base_url or NO_ADDRESS, call.upstream_path, call.query),
+        url=url_of(stored.base_url or NO_ADDRESS, call.upstream_path, call.query, call.presented_key),
         headers=headers.request_headers(
             call.headers,
             stored.protocol,
             credential_header(candidate.provider, credential),
             secrets=(call.presented_key,),
+            user=call.identity.user_id,
+            content_type=JSON,
         ),
         body=body_for(call, plan, candidate),
         deadlines=deadlines_of(candidate),
@@ -140,18 +150,23 @@ def _credential_header(protocol: str, secret: str, auth_header: str | None, auth
     return headers.credential_header(protocol, secret, auth_header, auth_prefix)
 
 
-@lru_cache(1024)
-def url_of(base_url: str, path: str, query: str) -> str:
-    """The provider's URL of a path; 404 for a path that servers read differently."""
+def url_of(base_url: str, path: str, query: str, key: bytes) -> str:
+    """The provider's URL of a path, without parameters that hold the caller's key; 404 for what servers read differently."""
     try:
-        return headers.join_url(base_url, path, headers.clean_query(query))
+        return _joined(base_url, path, headers.clean_query(query, secrets=(key.decode("latin-1"),)) if query else "")
     except ValueError as error:
         raise ApiError.of("unknown_url", method="POST", path=path) from error
+
+
+_joined = lru_cache(1024)(headers.join_url)
 
 
 def masked(body: bytes, provider: Provider, secrets: tuple[bytes, ...]) -> bytes:
     """A provider's words as the caller may see them: no credential, nothing shaped like one, not the host."""
     host = urlsplit(provider.stored.base_url).hostname or ""
+    if b"\\" in body:  # escapes of JSON hide a secret from us, not from the caller's decoder
+        with suppress(ValueError):
+            body = json.dumps(jiter.from_json(body), ensure_ascii=False).encode()
     return headers.redact(body, [secret.decode() for secret in secrets], [host])
 
 

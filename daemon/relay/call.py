@@ -34,6 +34,7 @@ class Call:
     data: dict[str, Any]
     ask: Ask
     model_types: frozenset[str]
+    protocols: frozenset[str] | None
     dialect: str
     envelope: str
     provider: str | None = None

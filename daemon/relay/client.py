@@ -24,6 +24,7 @@ class Client:
         self.started = False
         self.finished = False
         self.gone = False
+        self.stuck = False  # something was given to the connection and not taken by it
         self.close_after = False
         self.status: int | None = None
 
@@ -62,9 +63,11 @@ class Client:
         await self._guarded({"type": "http.response.body", "body": chunk, "more_body": False})
 
     async def _guarded(self, message: dict[str, Any]) -> None:
+        self.stuck = True
         try:
             with self._watchdog.wait(SLOW_CLIENT_S):
                 await self._send(message)
+            self.stuck = False
         except TimeoutError:
             self.gone = True
             raise ClientGone("the client reads too slowly") from None

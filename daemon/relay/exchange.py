@@ -39,6 +39,7 @@ WATERMARK_S = 1.0
 CHARS_PER_TOKEN = 4
 REPLY_BYTES = 256 * 1024 * 1024
 REST_S = 0.25
+LAST_WORD_S = 1.0  # at a stop
 REST_BYTES = 64 * 1024
 
 
@@ -117,7 +118,7 @@ class Exchange:
                 self._drain_deadline.cancel()
             if self._draining_upstream:
                 gateway.drains -= 1
-            if not self._client.finished:
+            if not self._client.finished or self._client.stuck:
                 self._client.gone = True
                 self._watcher.cancel()  # it waits for the end of a reply that will not come
 
@@ -225,8 +226,9 @@ class _Relay:
             return
         stopped = ApiError.of("shutting_down")
         await self._close("error", 503, stopped.code)
-        with suppress(ClientGone):
-            await self._exchange._answer(stopped)
+        with suppress(ClientGone, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                await self._exchange._answer(stopped)
 
     async def _close(self, status: str, http_status: int, code: str | None) -> None:
         """Close the hold once: charge what was used or delivered, release it when that is nothing."""
@@ -258,10 +260,20 @@ class _Relay:
         found = self._usage or reader.usage
         delivered = reader.delivered or self._text or self._marked > 0
         if found is not None and (whole or delivered or gone):
-            return found
+            early = reader.early_usage and not (whole and self._call.dialect == dialects.OPENAI_CHAT)
+            return await self._at_least_delivered(found) if early else found
         if whole or delivered or (gone and self._sent):
             return await settlement.estimated_usage(self._gateway, self._call, self._plan, self._text or reader.estimate_text())
         return None
+
+    async def _at_least_delivered(self, found: Usage) -> Usage:
+        """The usage was told before the text, as Anthropic does first, and never again: its output is what was delivered."""
+        text = self._reader.estimate_text()
+        counted = (await settlement.estimated_usage(self._gateway, self._call, self._plan, text)).output_tokens
+        if counted <= found.output_tokens:
+            return found
+        more = counted - found.output_tokens
+        return Usage({**found.meters, "output": found.meters.get("output", 0) + more}, found.reasoning, estimated=True)
 
     # -- the reply
 
@@ -340,13 +352,16 @@ class _Relay:
         if reply.candidate.deployment.upstream_name == requested:
             requested = None
         adapter = dialects.adapter(call.dialect, strip_usage=attempts.asks_usage(call, reply.candidate), model_name=requested)
-        drained, events = 0, -1
+        drained, events, held = 0, -1, b""
         async for chunk in reply.upstream.chunks():
             reader.feed(chunk)
             out = adapter.feed(chunk)
             if self._marked == 0.0:
+                held += out
+                if not self._worth_a_head(reply, held):
+                    continue
                 await self._begin(reply)
-                events = 0
+                events, out = 0, held
             if reader.events != events:
                 events = reader.events
                 reply.upstream.progress()
@@ -362,8 +377,21 @@ class _Relay:
             self._watermark()
         reader.flush()
         if self._marked == 0.0:
-            raise ApiError.of("upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent an empty stream")
+            raise ApiError.of(
+                "upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent no event that can be read"
+            )
         await self._end_of_stream(reply, adapter.flush())
+
+    def _worth_a_head(self, reply: Reply, held: bytes) -> bool:
+        """Whether a stream has begun: before its first event that says something the client gets a real status instead."""
+        reader, slug = self._reader, reply.candidate.provider.stored.slug
+        if self._call.verbatim or reader.delivered:
+            return True
+        if reader.error is not None:
+            raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
+        if len(held) > REST_BYTES:
+            raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
+        return reader.events > getattr(reader, "garbage", 0)
 
     async def _rest(self, reply: Reply, adapter: StreamAdapter) -> bytes:
         """What still comes after the last event, usually only the end: read, so that the connection can be used again."""

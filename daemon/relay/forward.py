@@ -40,9 +40,13 @@ async def forward(
     secrets = (credential.secret.encode(),) if credential else ()
     request = UpstreamRequest(
         method=method,
-        url=attempts.url_of(stored.base_url, path, query),
+        url=attempts.url_of(stored.base_url, path, query, key),
         headers=headers.request_headers(
-            request_headers, stored.protocol, attempts.credential_header(provider, credential), secrets=(key,)
+            request_headers,
+            stored.protocol,
+            attempts.credential_header(provider, credential),
+            secrets=(key,),
+            user=record.user_id,
         ),
         body=body or None,
         deadlines=Deadlines(

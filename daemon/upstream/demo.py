@@ -47,17 +47,17 @@ class DemoReply:
     def __init__(self, status: int, headers: list[tuple[bytes, bytes]], pieces: list[bytes], pause_s: float) -> None:
         self.status = status
         self.headers = headers
-        self._pieces = pieces
+        self._left = iter(pieces)  # a reply is read once
         self._pause_s = pause_s
 
     async def read(self, max_bytes: int) -> bytes:
         """The whole body."""
         await asyncio.sleep(self._pause_s)
-        return b"".join(self._pieces)[:max_bytes]
+        return b"".join(self._left)[:max_bytes]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The events, one token at a time."""
-        for piece in self._pieces:
+        for piece in self._left:
             await asyncio.sleep(self._pause_s)
             yield piece
 

@@ -9,8 +9,11 @@ protocol: one line in AUTH, one in REQUEST_BY_PROTOCOL if it has headers of its 
 
 from __future__ import annotations
 
+import hashlib
 import re
+from base64 import b64encode
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TypeVar
 from urllib.parse import quote, unquote_plus, unquote_to_bytes, urlsplit
 
@@ -55,7 +58,8 @@ KEY_SHAPES = (
     r"(?<![A-Za-z0-9])AIza[A-Za-z0-9_*-]{10,}",
     r"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{12,}",
     r"(?<![A-Za-z0-9])ya29\.[A-Za-z0-9_.-]{10,}",
-    r"(?<![A-Za-z0-9])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
+    # Begins only where a run of its characters begins: from every "eyJ" inside a run the search would start again.
+    r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*",
     r"(?i:(?<=bearer )[A-Za-z0-9._~+/=*-]{8,})",
 )
 _SHAPES = re.compile("|".join(KEY_SHAPES))
@@ -79,11 +83,19 @@ def credential_header(protocol: str, secret: str, auth_header: str | None = None
 
 
 def request_headers(
-    client: Iterable[Header], protocol: str, credential: Header | None, *, secrets: Sequence[bytes] = ()
+    client: Iterable[Header],
+    protocol: str,
+    credential: Header | None,
+    *,
+    secrets: Sequence[bytes] = (),
+    user: int | None = None,
+    content_type: bytes | None = None,
 ) -> list[Header]:
     """What goes to the provider of what the customer sent, and our credential.
 
-    `secrets` are the customer's own (the key as presented): a header that holds one stays behind whatever its name.
+    `secrets` are the customer's own (the key as presented): a header that holds one stays behind whatever its name. With a
+    `user`, an idempotency key is made theirs: customers share an account, and the same key would bring one the reply of
+    another. `content_type` replaces what the customer said: a body must not be read as something else than was priced.
     """
     allowed = REQUEST_HEADERS | REQUEST_BY_PROTOCOL.get(protocol, frozenset())
     kept: list[Header] = []
@@ -95,7 +107,12 @@ def request_headers(
         if any(secret in value for secret in secrets):
             continue
         seen.add(lowered)
-        kept.append((lowered, value))
+        if lowered == b"idempotency-key" and user is not None:
+            value = hashlib.sha256(b"%d:" % user + value).hexdigest().encode()
+        if lowered != b"content-type" or content_type is None:
+            kept.append((lowered, value))
+    if content_type is not None:
+        kept.insert(0, (b"content-type", content_type))
     if protocol == "anthropic" and b"anthropic-version" not in seen:
         kept.append((b"anthropic-version", ANTHROPIC_VERSION))
     if credential is not None:
@@ -167,8 +184,8 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
 
 
 def check_path(path: str) -> None:
-    """ValueError unless every server reads this path alike: no dot segments, empty segments, backslashes or
-    control characters, plain or encoded, even twice."""
+    """ValueError unless every server reads this path alike: no dot segments (nor `..;x`, which some cut to one), empty
+    segments, backslashes or control characters, plain or encoded, even twice."""
     if not _VISIBLE.fullmatch(path):
         raise ValueError("the path holds characters that must be percent-encoded")
     if _BAD_ESCAPE.search(path):
@@ -177,7 +194,7 @@ def check_path(path: str) -> None:
     for _ in range(3):
         if "\\" in seen or any(ord(character) < 0x20 or ord(character) == 0x7F for character in seen):
             raise ValueError("the path holds a backslash or control character")
-        if "//" in seen or any(segment in (".", "..") for segment in seen.split("/")):
+        if "//" in seen or any(segment.partition(";")[0] in (".", "..") for segment in seen.split("/")):
             raise ValueError("the path holds an empty or dot segment")
         decoded = unquote_to_bytes(seen).decode("latin-1")
         if decoded == seen:
@@ -190,7 +207,7 @@ def redact(text: Text, secrets: Iterable[str] = (), hosts: Iterable[str] = ()) -
     """The text with every secret, everything of the shape of a key, and the provider's hosts masked."""
     if isinstance(text, bytes):
         return redact(text.decode("utf-8", "surrogateescape"), secrets, hosts).encode("utf-8", "surrogateescape")
-    spellings = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in (secret, quote(secret, safe=""))}
+    spellings = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _spellings(secret)}
     masked: str = text
     for secret in sorted(spellings, key=len, reverse=True):
         masked = masked.replace(secret, MASK)
@@ -199,3 +216,15 @@ def redact(text: Text, secrets: Iterable[str] = (), hosts: Iterable[str] = ()) -
         if host:
             masked = re.sub(re.escape(host), HOST_MASK, masked, flags=re.IGNORECASE)
     return masked
+
+
+@lru_cache(1024)
+def _spellings(secret: str) -> tuple[str, ...]:
+    """A secret as it may stand in a text: plain, in other letters, percent-encoded, hexadecimal, and within base64."""
+    raw = secret.encode()
+    forms = {secret, secret.upper(), secret.lower(), quote(secret, safe=""), raw.hex(), raw.hex().upper()}
+    for before in range(3):  # whatever stands before it ("user:") decides which bits share a letter
+        middle = b64encode(bytes(before) + raw)[(before * 8 + 5) // 6 : (before + len(raw)) * 8 // 6].decode()
+        if len(middle) >= 2 * SHORTEST_SECRET:
+            forms |= {middle, middle.replace("+", "-").replace("/", "_")}
+    return tuple(forms)

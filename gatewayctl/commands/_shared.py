@@ -31,6 +31,13 @@ def create_or_existing(create: Callable[[], T], existing: Callable[[], T], *, if
         return found, False
 
 
+def note_unenforced(**options: object) -> None:
+    """Say of options that were given that nothing acts on them yet: a limit that does not limit must not look like one."""
+    names = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    if names:
+        output.warn(f"{', '.join(names)}: stored, but this version does not enforce it yet.")
+
+
 def given(**options: Any) -> dict[str, Any]:
     """The options that are not None."""
     return {name: value for name, value in options.items() if value is not None}

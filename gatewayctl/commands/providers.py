@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from gatewayctl import context, output, parse, shapes
-from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing
+from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing, note_unenforced
 
 app = typer.Typer()
 SLUG = typer.Argument(..., metavar="SLUG")
@@ -102,6 +102,7 @@ def add(
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
         daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint,
     )  # fmt: skip
+    note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view, created = create_or_existing(
         lambda: providers.create(slug, protocol=protocol, **fields),
         lambda: providers.show(slug),
@@ -194,6 +195,7 @@ def update(
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
         daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint,
     )  # fmt: skip
+    note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view = providers.update(slug, **fields)
     _show(view)
     _note_plain_http(view)

@@ -31,7 +31,6 @@ def command(
 def run(**flags: object) -> int:
     """Start the daemon with these flags; returns its exit code. The database is not open across the start."""
     from daemon.run import serve
-
     from db.engine import close_connection
 
     url = context.database_url()

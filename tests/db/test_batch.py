@@ -199,9 +199,7 @@ def test_a_connection_lost_at_the_commit(database: str, committed: bool, monkeyp
 
 
 @only_postgresql
-def test_another_request_of_the_same_id_is_not_taken_for_a_repeated_one(
-    database: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_request_of_the_same_id_is_not_taken_for_a_repeated_one(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     book = _book("alice")
     commit, lost = bound.obj.commit, []
 

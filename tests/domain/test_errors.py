@@ -68,7 +68,7 @@ def test_each_error_has_its_status_words_and_headers(code: str) -> None:
 
 @pytest.mark.parametrize("code", ["insufficient_balance", "key_budget_exceeded"])
 def test_a_402_says_what_there_is_what_is_needed_and_what_to_do(code: str) -> None:
-    error = ApiError.of(code, scope="user alice", balance="0.001", needed="0.01")
+    error = ApiError.of(code, scope="user alice", balance="0.001", available="0.001", needed="0.01")
     for words in ("user alice", "0.001", "0.01", "top up or lower max_tokens"):
         assert words in error.message
 

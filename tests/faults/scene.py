@@ -24,6 +24,7 @@ from tests.support.upstream import (
     ScriptedUpstream,
     Stall,
     Step,
+    Until,
     Wait,
     chat_frames,
     chat_reply,
@@ -87,6 +88,7 @@ class Kitchen:
     seen: dict[str, int] = field(default_factory=dict)
     requests: dict[str, Received] = field(default_factory=dict)
     keep: bool = False  # the requests themselves too
+    gate: threading.Event | None = None  # no answer before it is set
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, request: Received) -> Answer:
@@ -100,6 +102,8 @@ class Kitchen:
         return self._steps(order, bool(request.json.get("stream")), request.json["model"])
 
     def _steps(self, order: Order, stream: bool, model: str) -> Iterator[Step]:
+        if self.gate is not None:
+            yield Until(self.gate)
         if order.delay_ms:
             yield Wait(order.delay_ms / 1000)
         if order.fault.startswith("refuse_"):

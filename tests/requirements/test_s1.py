@@ -111,17 +111,17 @@ def test_s1_04_the_list_has_the_fields_that_the_sdk_types_require(world: World) 
 # ------------------------------------------------------------------------------------------------ S1-05
 
 
-def test_s1_05_every_id_that_works_is_listed_and_works(world: World) -> None:
-    listed = world.gateway.get("/api/models", world.alice.key).json()["data"]
+def test_s1_05_every_id_that_works_is_listed_and_works(own: World) -> None:
+    listed = own.gateway.get("/api/models", own.alice.key).json()["data"]
     ids = {item["id"]: item for item in listed}
     assert {CHAT, f"OpenAI#{CHAT}", ALIAS, f"Claude#{CLAUDE}"} <= set(ids)
     assert ids[f"OpenAI#{CHAT}"]["canonical_id"] == CHAT
     for name, item in ids.items():
         if item["type"] == "chat":
-            assert world.gateway.chat(world.alice.key, model=name).status_code == 200, name
+            assert own.gateway.chat(own.alice.key, model=name).status_code == 200, name
     unlisted = "openai#GPT-4O-MINI"
     assert unlisted not in ids
-    assert world.gateway.chat(world.alice.key, model=unlisted).json()["model"] == unlisted
+    assert own.gateway.chat(own.alice.key, model=unlisted).json()["model"] == unlisted
 
 
 # ------------------------------------------------------------------------------------------------ S1-07

@@ -106,6 +106,13 @@ def test_s2_02_everything_else_reaches_the_provider_as_sent(world: World) -> Non
         assert world.openai.requests[-1].json == body
 
 
+def test_s2_02_on_a_providers_own_route_only_json_and_model_are_checked(world: World) -> None:
+    world.openai.script(chat_reply("fine", usage_of(1, 1)))
+    odd = ask(temperature=9, top_p="x", stop=7, tool_choice=1) | {"messages": "as they like"}
+    assert world.gateway.post("/v1/openai/chat/completions", world.alice.key, odd).status_code == 200
+    assert world.openai.requests[0].json == odd
+
+
 # ------------------------------------------------------------------------------------------------ S2-03
 
 

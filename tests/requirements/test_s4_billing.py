@@ -243,6 +243,25 @@ def test_s4_23_other_dialects_on_a_providers_own_routes(
     assert Decimal(record["charged"]) == sum(PRICED[meter] * count for meter, count in meters.items()) / 1_000_000
 
 
+def test_s4_23_embeddings_and_images_by_their_usage(world: World) -> None:
+    vectors = world.name("vectors")
+    world.home.ok(
+        "models", "add", vectors, "--provider", "openai", "--type", "embedding", "--input-price", "2", "--group", "g1"
+    )
+    world.openai.script(json_reply({"object": "list", "data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}}))
+    record = charge_of(world, world.gateway.post("/v1/openai/embeddings", world.alice.key, {"model": vectors, "input": "x"}))
+    assert (record["usage"], record["charged"]) == ({"input": 8}, "0.000016")
+
+    painter = world.name("painter")
+    prices = ("--input-price", "5", "--output-price", "40")
+    world.home.ok("models", "add", painter, "--provider", "openai", "--type", "image", *prices, "--group", "g1")
+    usage = {"input_tokens": 50, "output_tokens": 1000, "total_tokens": 1050, "input_tokens_details": {"text_tokens": 50}}
+    world.openai.script(json_reply({"created": 1, "data": [{"b64_json": "AAAA"}], "usage": usage}))
+    body = {"model": painter, "prompt": "a cat", "max_output_tokens": 2000}
+    record = charge_of(world, world.gateway.post("/v1/openai/images/generations", world.alice.key, body))
+    assert (record["usage"], record["charged"]) == ({"input": 50, "output": 1000}, "0.04025")
+
+
 # ------------------------------------------------------------------------------------------------ S4-25
 
 

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -83,10 +84,10 @@ TEXT = "Hello from the scripted upstream."
 
 
 @pytest.fixture
-def joker(own: World) -> World:
+def joker(world: World) -> World:
     """A world with the model that the examples name."""
-    own.home.ok("models", "add", "gpt-4o", "--provider", "openai", "--group", "g1")
-    return own
+    world.home.ok("models", "add", "gpt-4o", "--provider", "openai", "--group", "g1", "--if-not-exists")
+    return world
 
 
 def run(world: World, command: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -283,6 +284,19 @@ def test_s4_22_an_image_of_17_mb_passes(world: World) -> None:
     for path in ("/v1/chat/completions", "/v1/openai/chat/completions"):
         assert world.gateway.post(path, world.alice.key, body).status_code == 200
         assert world.openai.requests[-1].json == body
+
+
+@pytest.mark.parametrize(("key", "size", "status"), [("wrong", 17 * MIB, 401), ("right", 65 * MIB, 413)])
+def test_s4_22_a_refusal_reaches_even_a_client_that_sends_everything_first(
+    world: World, key: str, size: int, status: int
+) -> None:
+    for _ in range(3):
+        with closing(HTTPConnection("127.0.0.1", world.gateway.port, timeout=30)) as connection:
+            bearer = world.alice.key if key == "right" else "sk-gw-wrong"
+            connection.request("POST", "/v1/chat/completions", b" " * size, {"Authorization": f"Bearer {bearer}"})
+            reply = connection.getresponse()
+            assert reply.status == status
+            assert json.loads(reply.read())["error"]
 
 
 def test_s4_22_over_the_limit_is_413_in_json(tmp_path: Path) -> None:

@@ -171,7 +171,7 @@ class Gateway:
                 start_new_session=True,
             )  # fmt: skip
         home.running.append(self)
-        self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=PRESS)
+        self.client = httpx.Client(base_url=self.url, trust_env=False, verify=False, timeout=PRESS)
         self._wait()
 
     def _wait(self) -> None:

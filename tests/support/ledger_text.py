@@ -7,12 +7,13 @@
     show alice                       -> balance 750 held 0
 
 Amounts are nano-USD; each user has one key. Holds belong to the present process; `die` kills it and starts the next one,
-`recover N` closes the holds of process N (the first is 0). Errors are named by their class: conflict, refused, notfound …
+`recover N` closes the holds of process N (the first is 0). `place … again=1` repeats the last attempt, `stale=1` asks by
+old knowledge. Errors are named by their class: conflict, refused, notfound …
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 
 from db import clock, holds, keys, ledger, processes, users
 from db.errors import StoreError
@@ -20,8 +21,6 @@ from db.holds import Estimate, HoldRequest
 from db.models import CatalogState, Hold, Key, User
 from db.usage import UsageRow
 from tests.support import records
-
-__all__ = ["Book", "estimate", "parse", "play"]
 
 PROVIDER = 1  # a number is enough: usage records and counters name providers by number
 NANOS_PER_TOKEN = 10  # what `recover` charges
@@ -45,24 +44,16 @@ class Book:
     def __init__(self) -> None:
         self.window = 0
         self.owners = [processes.register()]
+        self._asked: dict[str, HoldRequest] = {}  # the last one of each request
         self._users: dict[str, tuple[int, int]] = {}  # name → user id, key id
 
     def run(self, line: str) -> str:
         """Do what the line says."""
-        return self.call(line)()
-
-    def call(self, line: str) -> Callable[[], str]:
-        """The line as a function that does it."""
         name, words, options = parse(line)
-        action = getattr(self, name)
-
-        def run() -> str:
-            try:
-                return str(action(*words, **options))
-            except StoreError as error:
-                return type(error).__name__.lower()
-
-        return run
+        try:
+            return str(getattr(self, name)(*words, **options))
+        except StoreError as error:
+            return type(error).__name__.lower()
 
     def user(self, name: str, credit: str = "0", budget: str | None = None) -> str:
         user_id = records.user(name, credit_limit_nanos=int(credit))
@@ -95,26 +86,25 @@ class Book:
         keys.update(str(self.key_of(name)), budget_nanos=None if amount == "none" else int(amount))
         return "ok"
 
-    def request(self, request: str, name: str, amount: str, version: int, catalog: int, budgeted: bool) -> HoldRequest:
-        """What a daemon would ask for."""
-        user_id, key_id = self._users[name]
-        return HoldRequest(
-            request_id=request, user_id=user_id, user_version=version, key_id=key_id, catalog_version=catalog,
-            model_id=None, provider_id=None, amount_nanos=int(amount), input_estimate=7, stream=True,
-            requested_model="demo", endpoint="/v1/chat/completions", terms="{}", process_id=self.owners[-1],
-            budget_window_at=self.window * clock.DAY_MS if budgeted else None,
-        )  # fmt: skip
-
     def ask(self, request: str, name: str, amount: str) -> HoldRequest:
-        """The same with the versions of now, as a daemon that knows everything."""
+        """What a daemon that knows everything would ask for."""
         user_id, key_id = self._users[name]
         [version] = User.select(User.version).where(User.id == user_id).tuples().get()
         [budget] = Key.select(Key.budget_nanos).where(Key.id == key_id).tuples().get()
         [catalog] = CatalogState.select(CatalogState.version).tuples().get()
-        return self.request(request, name, amount, version, catalog, budget is not None)
+        self._asked[request] = HoldRequest(
+            request_id=request, user_id=user_id, user_version=version, key_id=key_id, catalog_version=catalog,
+            model_id=1, provider_id=PROVIDER, amount_nanos=int(amount), input_estimate=7, stream=True,
+            requested_model="demo", endpoint="/v1/chat/completions", terms="{}", process_id=self.owners[-1],
+            budget_window_at=None if budget is None else self.window * clock.DAY_MS,
+        )  # fmt: skip
+        return self._asked[request]
 
-    def place(self, request: str, name: str, amount: str, again: str = "0") -> str:
-        return holds.place(self.ask(request, name, amount), again=again == "1").outcome.value
+    def place(self, request: str, name: str, amount: str, again: str = "0", stale: str = "0") -> str:
+        if again == "1":
+            return holds.place(self._asked[request], again=True).outcome.value
+        ask = self.ask(request, name, amount)
+        return holds.place(replace(ask, user_version=ask.user_version - int(stale))).outcome.value
 
     def next_window(self) -> str:
         self.window += 1

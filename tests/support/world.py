@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import socket
 import sqlite3
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
+import pytest
 
 from tests.support.gateway import Fixture, Gateway, Home, User, make_home, provision
 from tests.support.upstream import ScriptedUpstream
@@ -49,8 +52,7 @@ class World:
     def unpriced_model(self) -> str:
         """A model whose prices are gone. No command allows that, so the rows are removed behind its back."""
         public_id = self.model()
-        with closing(sqlite3.connect(self.home.home / "gateway.db")) as connection, connection:
-            connection.execute("DELETE FROM prices WHERE model_id = (SELECT id FROM models WHERE public_id = ?)", [public_id])
+        execute(self.home, "DELETE FROM prices WHERE model_id = (SELECT id FROM models WHERE public_id = ?)", public_id)
         self.home.ok("models", "update", public_id, "--description", "without a price")  # a new version of the catalogue
         return public_id
 
@@ -63,9 +65,11 @@ class World:
 
 
 def build(stack: ExitStack, directory: Path, *, url: str | None = None, workers: int = 1, fake_clock: bool = False,
-          env: dict[str, str] | None = None, balance: str = "5") -> World:  # fmt: skip
-    """A world of its own: home, fixture, two upstreams, daemon. `stack` ends it."""
-    home = make_home(directory, url=url, fake_clock=fake_clock)
+          env: dict[str, str] | None = None, balance: str = "5", clock_at: int | None = None) -> World:  # fmt: skip
+    """A world of its own: home, fixture, two upstreams, daemon. `stack` ends it. At `clock_at` (epoch s) time stands still."""
+    home = make_home(directory, url=url, fake_clock=fake_clock or clock_at is not None)
+    if clock_at is not None:
+        home.clock.stand_at(clock_at)
     openai = stack.enter_context(ScriptedUpstream())
     claude = stack.enter_context(ScriptedUpstream())
     made: Fixture = provision(home, openai.url, claude.url, balance=balance)
@@ -113,10 +117,36 @@ def raw_exchange(gateway: Gateway, request: bytes, *, limit_s: float = 10.0) -> 
     return int(first.split()[1]), headers, body
 
 
+def execute(home: Home, statement: str, *values: str) -> None:
+    """Run one statement behind the gateway's back; `?` stands for a value."""
+    if home.url is not None:
+        with psycopg.connect(home.url, autocommit=True) as server:
+            server.execute(statement.replace("?", "%s").encode(), values)
+        return
+    with closing(sqlite3.connect(home.home / "gateway.db")) as connection, connection:
+        connection.execute(statement, values)
+
+
+def only_sqlite(home: Home) -> None:
+    """Skip a test that looks into the file."""
+    if home.url is not None:
+        pytest.skip("looks into the file of SQLite")
+
+
 def dump(home: Home) -> str:
-    """Everything in a SQLite database, as `sqlite3 FILE .dump` shows it."""
+    """Everything in the database: as `sqlite3 FILE .dump` shows it, or each table of a PostgreSQL as text."""
+    if home.url is not None:
+        return "\n".join(_rows(home.url))
     with closing(sqlite3.connect(home.home / "gateway.db")) as connection:
         return "\n".join(connection.iterdump())
+
+
+def _rows(url: str) -> Iterator[str]:
+    with psycopg.connect(url) as server:
+        names = server.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1").fetchall()
+        for (name,) in names:
+            for (row,) in server.execute(f'SELECT t::text FROM "{name}" t ORDER BY 1'.encode()):
+                yield f'INSERT INTO "{name}" {row}'
 
 
 def data_lines(text: str) -> list[str]:

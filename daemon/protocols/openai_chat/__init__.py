@@ -10,22 +10,34 @@ from daemon.protocols.openai_chat.codec import OpenAIChat
 from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_reply_usage, rewrite_request
 from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.habits import HABITS, Habits, habits_of
-from daemon.protocols.openai_chat.request import ChatRequest, parse_loose, parse_request
+from daemon.protocols.openai_chat.request import (
+    CLIENT_TOOLS,
+    UNBOUNDED_FIELDS,
+    ChatRequest,
+    another_price,
+    parse_loose,
+    parse_request,
+    refuse_lookalikes,
+)
 from daemon.protocols.openai_chat.stream import StreamAdapter, StreamReader
 from daemon.protocols.openai_chat.usage import reply_text, reply_tool_calls, usage_of
 
 __all__ = [
+    "CLIENT_TOOLS",
     "HABITS",
+    "UNBOUNDED_FIELDS",
     "ChatRequest",
     "Habits",
     "OpenAIChat",
     "StreamAdapter",
     "StreamReader",
+    "another_price",
     "error_body",
     "error_frame",
     "habits_of",
     "parse_loose",
     "parse_request",
+    "refuse_lookalikes",
     "reply_text",
     "reply_tool_calls",
     "rewrite_reply_model",

@@ -8,7 +8,15 @@ from typing import Any, Final
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import MAX_COUNT
 
-__all__ = ["ChatRequest", "parse_loose", "parse_request"]
+__all__ = [
+    "CLIENT_TOOLS",
+    "UNBOUNDED_FIELDS",
+    "ChatRequest",
+    "another_price",
+    "parse_loose",
+    "parse_request",
+    "refuse_lookalikes",
+]
 
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 N_MAX: Final = 128
@@ -39,7 +47,23 @@ UNBOUNDED_FIELDS: Final[tuple[str, ...]] = (
     "models",  # OpenRouter: other models, at their prices, when the first fails
     "fallbacks",  # the same elsewhere
     "preset",  # OpenRouter: a stored model and options
+    "data_sources",  # Azure: documents are searched and put into the prompt
+    "enable_search",  # Qwen: a fee per search
+    "connectors",  # Cohere: the same
+    "search_settings",  # Groq
+    "inference_geo",  # Anthropic: a region costs more
 )
+# Field -> values at the usual price or below it. Any other value may be dearer (priority, fast).
+USUAL_PRICE: Final[dict[str, frozenset[str]]] = {
+    "service_tier": frozenset({"auto", "default", "flex", "standard", "standard_only", "on_demand", "batch"}),
+    "speed": frozenset({"standard"}),
+}
+# Names that decide the price. Some hosts (in Go) match names in any case and believe the last one.
+PRICED_FIELDS: Final = frozenset(
+    ("model", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "messages", "input",
+     "prompt", "stream", "stream_options", "tools", "functions", "modalities", "audio", "prediction", *UNBOUNDED_FIELDS,
+     *USUAL_PRICE)
+)  # fmt: skip
 PART_FEATURES: Final = {
     "image_url": "vision",
     "input_image": "vision",
@@ -48,6 +72,8 @@ PART_FEATURES: Final = {
     "input_file": "file_input",
     "video_url": "video_input",
 }
+MESSAGE_FIELDS: Final = frozenset({"content", "audio"})
+PART_TYPE: Final = frozenset({"type"})
 NO_FEATURES: Final[frozenset[str]] = frozenset()
 
 
@@ -124,10 +150,27 @@ def parse_loose(body: dict[str, Any]) -> ChatRequest:
     return _read(body, model, get("stream") is True, include if type(include) is bool else None, media, kinds)
 
 
+def another_price(body: dict[str, Any]) -> str | None:
+    """The field by which a body asks for service at another price than the usual one."""
+    for name, usual in USUAL_PRICE.items():
+        value = body.get(name)
+        if value is not None and not (type(value) is str and value in usual):
+            return name
+    return None
+
+
+def refuse_lookalikes(fields: dict[str, Any], names: frozenset[str] = PRICED_FIELDS) -> None:
+    """400 for a field that differs from one of `names` in case only."""
+    for name in fields:
+        if name not in names and (plain := name.casefold()) != name and plain in names:
+            raise _invalid(name[:40], f"it must be written {plain!r}")
+
+
 def _read(
     body: dict[str, Any], model: str, stream: bool, include: bool | None, media: int, kinds: frozenset[str]
 ) -> ChatRequest:
     """The part that both ways of parsing share: everything the price depends on."""
+    refuse_lookalikes(body)
     get = body.get
     limit, limit_field = None, ""
     for name in ("max_completion_tokens", "max_tokens"):
@@ -146,7 +189,7 @@ def _read(
     for name, feature in FEATURE_FIELDS:
         if get(name):
             features.add(feature)
-    unbounded: list[str] = [name for name in UNBOUNDED_FIELDS if get(name) is not None]
+    unbounded: list[str] = [name for name in UNBOUNDED_FIELDS if get(name) not in (None, False)]
     if tools := get("tools"):
         features.add("tools")
         unbounded += _hosted_tools(tools)
@@ -161,6 +204,8 @@ def _read(
     elif get("audio"):
         features.add("audio_output")
     tier = get("service_tier")
+    if (dearer := another_price(body)) is not None:
+        unbounded.append(dearer)
     extra = _prediction(get("prediction")) if "prediction" in features else 0
     return ChatRequest(
         model,
@@ -325,12 +370,15 @@ def _parts(parts: list[Any], index: int) -> None:
 
 def _count_media(message: dict[str, Any], media: int, kinds: frozenset[str]) -> tuple[int, frozenset[str]]:
     """Add the parts of one message that are not text; a part of an unknown type is taken for media."""
+    refuse_lookalikes(message, MESSAGE_FIELDS)
     if type(message.get("audio")) is dict:  # an earlier spoken answer, by its id
         media, kinds = media + 1, kinds | {"audio_input"}
     content = message.get("content")
     if type(content) is list:
         for part in content:
             kind = part.get("type") if type(part) is dict else None
+            if type(part) is dict and len(part) > 2:
+                refuse_lookalikes(part, PART_TYPE)
             if type(part) is str or (type(kind) is str and kind in TEXT_PARTS):
                 continue
             media += 1

@@ -26,6 +26,7 @@ class StreamReader:
     output. The others wait undecoded (64 KiB at most) until their text is asked for or must make room. After it:
 
     - `usage`: of the last event that had one (not null); None when there was none or it was not believable
+    - `early_usage`: output may have passed after that event
     - `usage_invalid`: why the last one was not believed, else ""
     - `delivered`: something generated has passed
     - `done`: [DONE] has passed; `finish_reasons`: choice -> reason; `error`: the error object of an error event
@@ -41,6 +42,7 @@ class StreamReader:
         "_texts",
         "delivered",
         "done",
+        "early_usage",
         "error",
         "events",
         "finish_reasons",
@@ -57,6 +59,7 @@ class StreamReader:
         self._size = 0
         self.delivered = False
         self.done = False
+        self.early_usage = False
         self.error: dict[str, Any] | None = None
         self.events = 0
         self.finish_reasons: dict[int, str] = {}
@@ -68,6 +71,7 @@ class StreamReader:
         """Watch one chunk. LineTooLong (sse) when an event exceeds the limit; what came before it is read."""
         if self.delivered and chunk.startswith(b"data") and self._framer.passes(chunk) and not _is_telling(chunk):
             self.events += 1
+            self.early_usage = self.usage is not None
             self._keep(chunk)
             return
         try:
@@ -106,6 +110,7 @@ class StreamReader:
             return
         self.events += 1
         if self.delivered and not _is_telling(raw):
+            self.early_usage = self.usage is not None
             self._keep(raw)
             return
         frame = parse_frame(raw)
@@ -131,6 +136,7 @@ class StreamReader:
         if error or event == "error":
             self.error = error if type(error) is dict else {"message": error if type(error) is str else ""}
         if raw_usage(obj) is not None:
+            self.early_usage = False
             try:
                 # The last one, never a sum: hosts repeat cumulative counts, some in every chunk.
                 self.usage, self.usage_invalid = usage_of(obj), ""
