@@ -1,0 +1,104 @@
+"""Usage of a response, as disjoint meters and back.
+
+| meter | where it is | is part of |
+|---|---|---|
+| input | what is left of input_tokens | |
+| cached_input | input_tokens_details.cached_tokens | input_tokens |
+| cache_write_1h | …cache_write_tokens_details.ttl_12h_tokens: the longer, dearer time there is | cache_write_tokens |
+| cache_write_5m | the rest of input_tokens_details.cache_write_tokens | input_tokens |
+| audio_input | input_tokens_details.audio_tokens (some hosts) | input_tokens |
+| output | what is left of output_tokens | |
+| audio_output | output_tokens_details.audio_tokens (some hosts) | output_tokens |
+| reasoning | output_tokens_details.reasoning_tokens | output_tokens |
+
+A host that leaves reasoning out of output_tokens counts it in total_tokens: it is added when that makes the sum right.
+null and absent mean 0 in the details; input_tokens must be there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.domain.usage import InvalidUsage, Usage, checked_count
+
+
+def usage_of(body: dict[str, Any]) -> Usage | None:
+    """Of a whole reply, or of an event that holds one in `response`; None when it has none, InvalidUsage when untrue."""
+    usage = body.get("usage")
+    if usage is None and type(response := body.get("response")) is dict:
+        usage = response.get("usage")
+    return None if usage is None else read_usage(usage)
+
+
+def read_usage(usage: object) -> Usage:
+    """A usage object; InvalidUsage when it cannot be true."""
+    if type(usage) is not dict:
+        raise InvalidUsage("usage is not an object")
+    prompt = checked_count(usage.get("input_tokens"), "input_tokens")
+    total = usage.get("total_tokens")
+    if total is not None:
+        checked_count(total, "total_tokens")
+    if usage.get("output_tokens") is not None:
+        output = checked_count(usage["output_tokens"], "output_tokens")
+    elif total is not None and total >= prompt:
+        output = total - prompt
+    else:
+        raise InvalidUsage("output_tokens is missing")
+    details, out_details = _details(usage, "input_tokens_details"), _details(usage, "output_tokens_details")
+    reasoning = _count(out_details, "reasoning_tokens")
+    if total is not None and reasoning and total == prompt + output + reasoning:
+        output += reasoning
+
+    cached, written = _count(details, "cached_tokens"), _count(details, "cache_write_tokens")
+    long = _count(_details(details, "cache_write_tokens_details"), "ttl_12h_tokens")
+    audio_in, audio_out = _count(details, "audio_tokens"), _count(out_details, "audio_tokens")
+    if cached + written > prompt or long > written or audio_in > prompt or audio_out > output:
+        raise InvalidUsage("a part is larger than the tokens it is part of")
+    # Audio can be cached too, and is then in both counts: the cached price is the one that applies to it.
+    audio_in = min(audio_in, prompt - cached - written)
+    meters = {"input": prompt - cached - written - audio_in, "output": output - audio_out}
+    for meter, count in (
+        ("cached_input", cached),
+        ("cache_write_5m", written - long),
+        ("cache_write_1h", long),
+        ("audio_input", audio_in),
+        ("audio_output", audio_out),
+    ):
+        if count:
+            meters[meter] = count
+    return Usage(meters, reasoning)
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """As this API writes it."""
+    meters = usage.meters
+    short, long = meters.get("cache_write_5m", 0), meters.get("cache_write_1h", 0)
+    details: dict[str, Any] = {"cached_tokens": meters.get("cached_input", 0), "cache_write_tokens": short + long}
+    if long:
+        details["cache_write_tokens_details"] = {"ttl_30m_tokens": short, "ttl_12h_tokens": long}
+    if audio := meters.get("audio_input"):
+        details["audio_tokens"] = audio
+    out_details = {"reasoning_tokens": usage.reasoning}
+    if audio := meters.get("audio_output"):
+        out_details["audio_tokens"] = audio
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": details,
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": out_details,
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def _details(holder: dict[str, Any], name: str) -> dict[str, Any]:
+    value = holder.get(name)
+    if value is None:
+        return {}
+    if type(value) is not dict:
+        raise InvalidUsage(f"{name} is not an object")
+    return value
+
+
+def _count(holder: dict[str, Any], name: str) -> int:
+    value = holder.get(name)
+    return 0 if value is None else checked_count(value, name)
