@@ -283,23 +283,24 @@ Estimator = Callable[[str, int, int], Estimate]  # terms (JSON), input tokens, d
 def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recovered:
     """Close up to `limit` open holds of a process that is known to be dead.
 
-    Something was delivered: charged by the watermark, flagged as estimated. Nothing was: expired, nothing is charged.
+    Something was delivered: charged by the watermark, flagged as estimated, and never more than was held. Nothing was:
+    expired, nothing is charged.
     """
     columns = (
         Hold.request_id, Hold.user_id, Hold.key_id, Hold.model_id, Hold.provider_id, Hold.input_estimate,
-        Hold.delivered, Hold.stream, Hold.placed_at, Hold.requested_model, Hold.endpoint, Hold.terms,
+        Hold.delivered, Hold.stream, Hold.placed_at, Hold.requested_model, Hold.endpoint, Hold.terms, Hold.amount_nanos,
     )  # fmt: skip
     query = Hold.select(*columns).where((Hold.process_id == process_id) & (Hold.state == HoldState.OPEN.value))
     charged: list[str] = []
     expired: list[str] = []
     for found in query.order_by(Hold.user_id, Hold.request_id).limit(limit).tuples():
-        row, delivered = _row_of_lost(found)
+        row, delivered, amount = _row_of_lost(found)
         if delivered > 0:
             guess = estimate(row.terms, found[5], delivered)
             row = replace(
                 row,
                 estimated=True,
-                cost_nanos=guess.cost_nanos,
+                cost_nanos=min(guess.cost_nanos, amount),
                 upstream_cost_nanos=guess.upstream_cost_nanos,
                 input_tokens=guess.input_tokens,
                 output_tokens=guess.output_tokens,
@@ -312,7 +313,7 @@ def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recove
     return Recovered(tuple(charged), tuple(expired))
 
 
-def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int]:
+def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int, int]:
     (
         request_id,
         user_id,
@@ -326,6 +327,7 @@ def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int]:
         model,
         endpoint,
         terms,
+        amount,
     ) = found
     row = UsageRow(
         request_id=request_id,
@@ -342,7 +344,7 @@ def _row_of_lost(found: tuple[Any, ...]) -> tuple[UsageRow, int]:
         error_code="gateway_restarted",
         terms=terms,
     )
-    return row, delivered
+    return row, delivered, amount
 
 
 def open_holds(process_ids: list[int] | None = None) -> list[tuple[str, int]]:

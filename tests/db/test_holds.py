@@ -111,7 +111,7 @@ TABLES = {
         settle q1 10                     -> charged 10 absorbed 0
         place q1 alice 600 again=1       -> duplicate
     """,
-    "a dead process's requests are charged by what was delivered": """
+    "a dead process's requests are charged by what was delivered, at most what was held": """
         user alice                       -> ok
         user bob                         -> ok
         top-up alice 1000                -> ok
@@ -127,7 +127,7 @@ TABLES = {
         recover 0 limit=1                -> charged q1 expired -
         recover 0                        -> charged q3 expired q2
         recover 0                        -> charged - expired -
-        show alice                       -> balance 30 held 0
+        show alice                       -> balance 830 held 0
         show bob                         -> balance 1000 held 5
         settle q1 1                      -> closed before
     """,

@@ -170,10 +170,13 @@ class Model:
     def recover(self, owner: str, limit: str = "500") -> str:
         lost = [name for name, hold in self.requests.items() if (hold.state, hold.owner) == ("open", int(owner))]
         lost = sorted(lost, key=lambda name: (self.accounts[self.requests[name].user].number, name))[: int(limit)]
-        charged = [name for name in lost if self.requests[name].delivered]
-        expired = [name for name in lost if name not in charged]
-        for name in charged:
-            self.settle(name, str(self.requests[name].delivered * NANOS_PER_TOKEN))
-        for name in expired:
-            self.release(name, "expired")
+        charged, expired = [], []
+        for name in lost:
+            hold = self.requests[name]
+            if hold.delivered:
+                charged.append(name)
+                self.settle(name, str(min(hold.delivered * NANOS_PER_TOKEN, hold.amount)))
+            else:
+                expired.append(name)
+                self.release(name, "expired")
         return f"charged {','.join(charged) or '-'} expired {','.join(expired) or '-'}"
