@@ -17,7 +17,7 @@ import peewee
 
 from db import counters
 from db.engine import close_connection, is_sqlite, unavailable
-from db.errors import DatabaseUnavailable, StoreError
+from db.errors import DatabaseUnavailable
 from db.models import database
 
 
@@ -122,9 +122,7 @@ def _kind(error: BaseException) -> _Kind:
 
 
 def _as_store_error(error: BaseException) -> BaseException:
-    if isinstance(error, StoreError) or not isinstance(error, peewee.DatabaseError | peewee.InterfaceError):
-        return error
-    if isinstance(error, peewee.OperationalError | peewee.InterfaceError):
+    if isinstance(error, peewee.OperationalError | peewee.InterfaceError) or type(error) is peewee.DatabaseError:
         problem: DatabaseUnavailable = unavailable(error)
         problem.__cause__ = error
         return problem

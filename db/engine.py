@@ -213,6 +213,10 @@ def translated_errors() -> Iterator[None]:
         yield
     except (peewee.OperationalError, peewee.InterfaceError, sqlite3.OperationalError) as error:
         raise unavailable(error) from error
+    except peewee.DatabaseError as error:
+        if type(error) is not peewee.DatabaseError:  # one of its subclasses: a mistake of ours
+            raise
+        raise unavailable(error) from error
 
 
 def unavailable(error: BaseException) -> DatabaseUnavailable:
@@ -227,6 +231,8 @@ def unavailable(error: BaseException) -> DatabaseUnavailable:
         return DatabaseUnavailable("The database has no gateway schema", "Run: gatewayctl init")
     if "locked" in text or "busy" in text or "lock timeout" in text:
         return DatabaseUnavailable("The database is locked by another program", "Try again in a moment")
+    if "malformed" in text or "not a database" in text:
+        return DatabaseUnavailable("The database file is damaged", "Restore a backup: gatewayctl db restore FILE")
     if "full" in text:
         return DatabaseUnavailable("The database's disk is full", "Free some space; nothing was written")
     return DatabaseUnavailable("The database cannot be reached or written", "Run: gatewayctl doctor")

@@ -6,17 +6,24 @@ a SQLite database that holds data, a copy is written beside it.
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from playhouse.migrations import Runner
 
 from db.engine import is_sqlite, long_statements, translated_errors
-from db.errors import SchemaMismatch
+from db.errors import DatabaseUnavailable, SchemaMismatch
 from db.models import database
 
 DIRECTORY = Path(__file__).parent / "migrations"
 HISTORY_TABLE = "schema_migrations"
+ALONE_WAIT_S = 60.0
+_ADVISORY_LOCK = 0x67617465  # any number that nobody else takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +69,16 @@ def require_current() -> None:
         )
 
 
+def _sqlite_file() -> Path:
+    [file] = [row[2] for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"]
+    return Path(file)
+
+
 def _backup_before_change() -> Path | None:
     if not is_sqlite():
         return None
-    [(_, _, file)] = [row for row in database.execute_sql("PRAGMA database_list").fetchall() if row[1] == "main"]
-    target = Path(f"{file}.before-migration")
+    file = _sqlite_file()
+    target = file.with_name(f"{file.name}.before-migration")
     target.unlink(missing_ok=True)
     database.execute_sql("VACUUM INTO ?", (str(target),))
     target.chmod(0o600)
@@ -74,15 +86,49 @@ def _backup_before_change() -> Path | None:
 
 
 def migrate() -> list[str]:
-    """Apply what is pending; returns the names. Refuses a database that is newer than the program."""
-    found = status()
-    if found.unknown:
+    """Apply what is pending; returns the names. Refuses a database that is newer than the program.
+
+    One program at a time: who comes second waits, and finds nothing left to do.
+    """
+    if not status().pending:
         require_current()
-    if not found.pending:
         return []
-    with translated_errors():
+    with translated_errors(), _alone():
+        found = status()
+        if found.unknown:
+            require_current()
+        if not found.pending:
+            return []
         if found.applied:
             _backup_before_change()
         long_statements()
         applied: list[str] = _runner().up()
     return applied
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the lock of migrations, which a killed program gives back."""
+    if not is_sqlite():
+        database.execute_sql(f"SET lock_timeout = {int(ALONE_WAIT_S * 1000)}")
+        database.execute_sql("SELECT pg_advisory_lock(%s)", (_ADVISORY_LOCK,))
+        try:
+            yield
+        finally:
+            if not database.is_closed():
+                database.execute_sql("SELECT pg_advisory_unlock(%s)", (_ADVISORY_LOCK,))
+        return
+    directory = os.open(_sqlite_file().parent, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + ALONE_WAIT_S
+        while True:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise DatabaseUnavailable("Another program is migrating the database", "Try again in a moment") from None
+            time.sleep(0.05)
+        yield
+    finally:
+        os.close(directory)

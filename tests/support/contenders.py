@@ -9,7 +9,7 @@ from functools import partial
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from db import batch, clock, engine, holds, ledger
+from db import batch, clock, engine, holds, ledger, migrate
 from db import keys as key_commands
 from db.batch import Job
 from db.errors import StoreError
@@ -119,3 +119,12 @@ def _change(key: int, number: int) -> list[str]:
     except StoreError as error:
         return [repr(error)]
     return []
+
+
+def migrate_now(number: int) -> dict[str, Any]:
+    """Bring the database to the newest schema."""
+    try:
+        migrate.migrate()
+    except StoreError as error:
+        return {"errors": [repr(error)]}
+    return {"errors": []}

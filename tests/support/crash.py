@@ -46,6 +46,8 @@ def crash_at(statement: int, *, after: bool) -> Iterator[Injected]:
         raise Crash
 
     def counted(sql: str, params: Any = None) -> Any:
+        if seen.crashed:
+            raise Crash
         if not target.in_transaction():
             return execute(sql, params)
         seen.statements += 1
@@ -58,7 +60,7 @@ def crash_at(statement: int, *, after: bool) -> Iterator[Injected]:
         return cursor
 
     def committing() -> None:
-        if statement == COMMIT and not after:
+        if seen.crashed or (statement == COMMIT and not after):
             crash()
         commit()
         seen.commits += 1
