@@ -105,7 +105,7 @@ def _storm(scene: Scene, kills: int) -> None:
         gateway = scene.start(port=port)
         while done < kills:
             load = Load(scene.customers, port, dice, done)
-            delays_s = [dice.uniform(0.02, 1.2)]
+            delays_s = [dice.uniform(0.02, max(1.2, CLIENTS / 300))]  # a large crowd takes its time to arrive
             if dice.random() < 0.25:
                 delays_s.append(dice.uniform(0.05, 2.0))  # while the next one starts or recovers
             killer = threading.Thread(target=_kills, args=(scene, gateway, delays_s, load.over))
