@@ -183,7 +183,7 @@ Paths that end in `/messages` or `/messages/count_tokens` get the form that Anth
 - A provider's 401, 402 and 403 concern the gateway's own credential and become 502 `upstream_error`.
 """
 # In the catalogue, and answered by nothing yet: the limits that they name are stored, not enforced.
-NOT_YET = frozenset({"rate_limit_exceeded", "daily_limit_throttled", "upgrade_required"})
+NOT_YET = frozenset({"rate_limit_exceeded", "daily_limit_throttled"})
 
 
 def errors_page() -> str:
