@@ -1,4 +1,16 @@
-"""Fixtures of the fault tests: an upstream, and a scene that ends every process it started."""
+"""What the gateway promises under faults, tested from outside: a daemon of its own, sockets, `kill`, and an oracle.
+
+scene      a gateway between a scripted upstream and customers; an Order says in its prompt how it shall be answered
+fleet      clients on raw sockets that keep every byte
+oracle     what must be true of the books afterwards (O1 to O6); test_oracle shows that it notices
+figures    what was measured: `pytest -s` prints it, GATEWAYCTL_TEST_FIGURES=FILE keeps it
+
+Rows of the failure model: test_kill 1 · test_disconnect 3 · test_upstream 6, 7, 8 · test_claims 10 · test_locked 16 ·
+test_stop 17, 18 · test_bodies 22, 23 · test_overspend 24 · test_changes 25, 26, 27 · test_topup 28 · test_secrets 32.
+
+More of the same, by environment variables GATEWAYCTL_TEST_…: KILLS (20), KILLS_POSTGRES (4), CLIENTS (200), LEAVERS (600),
+CANCELS (3000), LEAKS (4000), FUZZ (4000), OVERSPEND_RUNS (5), TOPUPS (1000), STREAMS (200), SEED (random, printed).
+"""
 
 from __future__ import annotations
 
