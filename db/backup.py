@@ -18,8 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-import peewee
-
 from db import migrate, processes
 from db.clock import now_ms
 from db.engine import (
@@ -29,7 +27,7 @@ from db.engine import (
     sqlite_path,
     translated_errors,
 )
-from db.errors import Conflict, DatabaseUnavailable, Invalid, NotFound, SchemaMismatch
+from db.errors import Conflict, DatabaseDamaged, DatabaseUnavailable, Invalid, NotFound, SchemaMismatch
 from db.models import database
 
 PAGES_PER_STEP = 2000
@@ -166,7 +164,7 @@ def _is_readable(url: str) -> bool:
     open_database(url)
     try:
         status = migrate.status()
-    except peewee.DatabaseError:
+    except DatabaseDamaged:
         return False
     return bool(status.applied or status.unknown)
 

@@ -23,7 +23,7 @@ from urllib.parse import quote, unquote, urlsplit
 import peewee
 from peewee import PostgresqlDatabase, SqliteDatabase
 
-from db.errors import DatabaseUnavailable, Invalid, NotInitialised
+from db.errors import DatabaseDamaged, DatabaseUnavailable, Invalid, NotInitialised
 from db.models.base import database
 
 P = ParamSpec("P")
@@ -232,7 +232,7 @@ def unavailable(error: BaseException) -> DatabaseUnavailable:
     if "locked" in text or "busy" in text or "lock timeout" in text:
         return DatabaseUnavailable("The database is locked by another program", "Try again in a moment")
     if "malformed" in text or "not a database" in text:
-        return DatabaseUnavailable("The database file is damaged", "Restore a backup: gatewayctl db restore FILE")
+        return DatabaseDamaged("The database file is damaged", "Restore a backup: gatewayctl db restore FILE")
     if "full" in text:
         return DatabaseUnavailable("The database's disk is full", "Free some space; nothing was written")
     return DatabaseUnavailable("The database cannot be reached or written", "Run: gatewayctl doctor")

@@ -38,3 +38,7 @@ class SchemaMismatch(StoreError):
 
 class DatabaseUnavailable(StoreError):
     """The database cannot be reached, is locked for too long, or its disk is full."""
+
+
+class DatabaseDamaged(DatabaseUnavailable):
+    """The file is not an SQLite database, or parts of it are unreadable."""

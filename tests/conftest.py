@@ -67,9 +67,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         yield f"sqlite:///{path}"
         return
     server: Server = request.getfixturevalue("postgres")
-    url = server.new_database(template=request.getfixturevalue("_postgres_template"))
+    url = server.lend(request.getfixturevalue("_postgres_template"))
     yield url
-    server.drop(url)
+    server.take_back(url)
 
 
 @pytest.fixture

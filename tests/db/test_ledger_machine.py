@@ -25,6 +25,7 @@ from db.models import database as bound
 from tests.support.crash import COMMIT, Crash, crash_at, dump
 from tests.support.ledger_model import Model
 from tests.support.ledger_text import Book
+from tests.support.postgres import EMPTY
 
 SEQUENCES = int(os.environ.get("GATEWAYCTL_TEST_SEQUENCES", "120"))
 STEPS = 20
@@ -254,19 +255,14 @@ def _sqlite(template: Path, directory: Path) -> Callable[[], None]:
 
 def _postgresql(url: str) -> Callable[[], None]:
     engine.open_database(url)
-    used = [table._meta.table_name for table in TABLES if table._meta.table_name not in ("catalog_state", "settings")]
-    deletes = "; ".join(f"DELETE FROM {table}" for table in reversed(used))
-    # No triggers: the ledger may be emptied.
-    empty = f"DO $$ BEGIN SET LOCAL session_replication_role = replica; {deletes}; END $$"
     count = 0
 
     def reset() -> None:
         nonlocal count
         count += 1
         if count % 15 == 0:  # dead rows would slow every look
-            bound.execute_sql(f"TRUNCATE {', '.join(used)}")
-            return
-        bound.execute_sql(empty)
+            bound.execute_sql(f"TRUNCATE {', '.join(table._meta.table_name for table in TABLES)}")
+        bound.execute_sql(EMPTY)
 
     return reset
 
@@ -281,10 +277,10 @@ def reset(request: pytest.FixtureRequest) -> Iterator[Callable[[], None]]:
             engine.close_connection()
         return
     server = request.getfixturevalue("postgres")
-    url = server.new_database(template=request.getfixturevalue("_postgres_template"))
+    url = server.lend(request.getfixturevalue("_postgres_template"))
     yield _postgresql(url)
     engine.close_connection()
-    server.drop(url)
+    server.take_back(url)
 
 
 def test_the_ledger_does_what_the_model_does(reset: Callable[[], None], request: pytest.FixtureRequest) -> None:

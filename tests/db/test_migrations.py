@@ -15,7 +15,7 @@ from playhouse.migrations import Runner
 
 from db import engine, ledger, migrate, versions
 from db.engine import sqlite_path
-from db.errors import DatabaseUnavailable, SchemaMismatch
+from db.errors import DatabaseDamaged, SchemaMismatch
 from db.models import TABLES, CatalogState, LedgerEntry, User
 from db.models import database as bound
 from tests.support import records, schema
@@ -286,6 +286,6 @@ def test_a_damaged_file_is_named(tmp_path: Path, sqlite_url: str, damage: Callab
     broken = tmp_path / "broken.db"
     broken.write_bytes(damage(path.read_bytes()))
     engine.open_database(f"sqlite:///{broken}")
-    with pytest.raises(DatabaseUnavailable, match="damaged"):
+    with pytest.raises(DatabaseDamaged, match="damaged"):
         migrate.status()
     engine.close_connection()

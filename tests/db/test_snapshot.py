@@ -72,13 +72,13 @@ def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         shutil.copyfile(request.getfixturevalue("_sqlite_template"), path)
         url = f"sqlite:///{path}"
     else:
-        url = request.getfixturevalue("postgres").new_database(template=request.getfixturevalue("_postgres_template"))
+        url = request.getfixturevalue("postgres").lend(request.getfixturevalue("_postgres_template"))
     engine.open_database(url)
     _build()
     engine.close_connection()
     yield url
     if request.param == "postgresql":
-        request.getfixturevalue("postgres").drop(url)
+        request.getfixturevalue("postgres").take_back(url)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
-"""One PostgreSQL of Debian's package for the test session: in a temporary directory, a database per test.
+"""One PostgreSQL of Debian's package for the test session: in a temporary directory, an empty database for each test.
 
 Nothing is durable (fsync off) and nothing is installed: without the package the tests that need it are skipped and
-say so.
+say so. To make a database costs a hundred times as much as to empty one, so that a test gets that of an earlier one again
+unless something of its schema was changed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 
 import psycopg
 
+from db.migrate import HISTORY_TABLE
+from db.models import TABLES
+
 START_LIMIT_S = 30.0
 USER = "gateway"
 TEMPLATE = "gateway_template"
@@ -29,6 +33,33 @@ FAST = (
     "max_connections=60",
     "autovacuum=off",
 )
+
+
+_TABLES = [str(table._meta.table_name) for table in TABLES]
+EMPTY = (
+    "DO $$ DECLARE number regclass; BEGIN "
+    "SET LOCAL session_replication_role = replica; "  # no triggers: the ledger may be emptied
+    + "".join(f"DELETE FROM {table}; " for table in reversed(_TABLES))
+    + "INSERT INTO catalog_state (id, version) VALUES (1, 1); "
+    "FOR number IN SELECT seqrelid::regclass FROM pg_sequence LOOP "
+    f"IF NOT starts_with(number::text, '{HISTORY_TABLE}') THEN PERFORM setval(number, 1, false); END IF; "
+    "END LOOP; END $$"
+)
+
+
+def _shape_of(connection: psycopg.Connection) -> str:
+    """A digest of every column, constraint, index and trigger, and of the migrations that were applied."""
+    row = connection.execute(
+        "SELECT md5(string_agg(line, '|' ORDER BY line)) FROM ("
+        "SELECT attrelid::regclass || '.' || attname || format_type(atttypid, atttypmod) || attnotnull::text AS line "
+        "FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid WHERE relnamespace = 'public'::regnamespace AND attnum > 0 "
+        "UNION ALL SELECT conrelid::regclass || conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid > 0 "
+        "UNION ALL SELECT indexname || indexdef FROM pg_indexes WHERE schemaname = 'public' "
+        "UNION ALL SELECT tgrelid::regclass || tgname || tgenabled::text FROM pg_trigger WHERE NOT tgisinternal "
+        f"UNION ALL SELECT name FROM {HISTORY_TABLE}) AS lines"
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def binaries() -> Path | None:
@@ -57,7 +88,8 @@ class Server:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         self._numbers = itertools.count(1)
-        self._template_ready = False
+        self._returned: list[str] = []  # URLs of databases that a test is done with
+        self._shape: str | None = None
 
     @classmethod
     def start(cls) -> Server | None:
@@ -130,6 +162,38 @@ class Server:
         clause = f" TEMPLATE {template}" if template else ""
         self.admin(f"CREATE DATABASE {name}{clause}")
         return self.url(name)
+
+    def lend(self, template: str) -> str:
+        """The URL of a database like `template`: one that was taken back and is emptied now, else a new one."""
+        while self._returned:
+            url = self._returned.pop()
+            if self._emptied(url):
+                return url
+            self.drop(url)
+        url = self.new_database(template=template)
+        if self._shape is None:
+            with psycopg.connect(url) as connection:
+                self._shape = _shape_of(connection)
+        return url
+
+    def take_back(self, url: str) -> None:
+        """The test is done with it."""
+        self._returned.append(url)
+
+    def _emptied(self, url: str) -> bool:
+        """Whether the database holds what a new one holds, after its rows were deleted and its numbers begin at 1."""
+        try:
+            with psycopg.connect(url, autocommit=True, options="-c lock_timeout=2000") as connection:
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                if _shape_of(connection) != self._shape:
+                    return False
+                connection.execute(EMPTY)
+                return True
+        except psycopg.Error:
+            return False
 
     def drop(self, url: str) -> None:
         """Drop a database, whoever is still connected."""
