@@ -176,9 +176,9 @@ def size_bytes(url: str) -> int:
 
 
 def long_statements() -> None:
-    """Lift the statement time-out on this thread's connection: for exports, migrations and checks."""
+    """Lift the statement time-out: for the open transaction, else for this thread's connection from now on."""
     if not is_sqlite():
-        database.execute_sql("SET statement_timeout = 0")
+        database.execute_sql(f"SET {'LOCAL ' if database.in_transaction() else ''}statement_timeout = 0")
 
 
 def transaction(function: Callable[P, R]) -> Callable[P, R]:

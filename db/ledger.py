@@ -8,7 +8,7 @@ from typing import Any
 from peewee import SQL, fn
 
 from db import audit, clock
-from db.engine import for_update, read_snapshot, sql, transaction
+from db.engine import for_update, long_statements, read_snapshot, sql, transaction
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.models import Hold, LedgerEntry, Process, User, database
 from db.money import MAX_NANOS, format_usd
@@ -238,6 +238,7 @@ _CHECKS = (
 def verify(*, live_processes: frozenset[int] | None = None) -> Verification:
     """Check every invariant in one consistent look. Holds of `live_processes` (default: not ended) are not stale."""
     with read_snapshot():
+        long_statements()  # a ledger of years is longer than what a request may take
         return _verify(live_processes)
 
 

@@ -108,8 +108,21 @@ def test_postgresql_is_durable_and_impatient(database: str) -> None:
     found = [bound.execute_sql(f"SHOW {name}").fetchone()[0] for name in names]
     assert found == ["on", "5s", "4s", "10s", "UTC"]
     assert "psycopg" in type(bound.connection()).__module__
+
+
+@only_postgresql
+def test_long_statements_are_for_the_transaction_or_the_connection(database: str) -> None:
+    def limit() -> str:
+        return str(bound.execute_sql("SHOW statement_timeout").fetchone()[0])
+
+    with engine.read_snapshot():
+        engine.long_statements()
+        assert limit() == "0"
+    assert limit() == "5s"
+    ledger.verify()
+    assert limit() == "5s"
     engine.long_statements()
-    assert bound.execute_sql("SHOW statement_timeout").fetchone()[0] == "0"
+    assert limit() == "0"
 
 
 def test_references_are_checked(database: str) -> None:

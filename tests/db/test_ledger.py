@@ -347,6 +347,24 @@ def test_verify_finds_holds_without_a_living_owner(database: str) -> None:
     assert (found.drift, found.stale_holds, found.ok) == ((), ("q2",), False)
 
 
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_verify_takes_as_long_as_it_takes(database: str) -> None:
+    _full_book()
+    bound.execute_sql("SET statement_timeout = 50")
+    execute = bound.obj.execute_sql
+
+    def slow(text: str, values: object = None) -> object:
+        if text.startswith("SELECT u.name"):
+            execute("SELECT pg_sleep(0.1)")
+        return execute(text, values)
+
+    bound.obj.execute_sql = slow
+    try:
+        assert ledger.verify().ok
+    finally:
+        del bound.obj.execute_sql
+
+
 def test_verify_is_one_look(database: str) -> None:
     """What is committed while it looks does not show up as drift."""
     _full_book()
