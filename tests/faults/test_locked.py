@@ -16,7 +16,7 @@ from tests.faults.oracle import read_books, shown, violations, wait_for_quiet
 from tests.faults.scene import Order, Scene
 
 LOCK_WAIT_S = 5.0
-LONG_S = 13.0
+LONG_S = 10.0
 SLACK_S = 1.0
 NEVER_BLOCKED_S = 0.2
 
