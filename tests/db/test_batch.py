@@ -317,3 +317,21 @@ def test_two_processes_with_shared_providers_never_deadlock(database: str) -> No
     bound.execute_sql("SELECT pg_stat_clear_snapshot()")
     [after] = bound.execute_sql("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").fetchone()
     assert after == before
+
+
+def test_recovery_beside_busy_processes_closes_each_hold_once(database: str) -> None:
+    """It locks users in an order of its own inside a batch: whoever is the victim of a deadlock is run again."""
+    names = [f"user-{number}" for number in range(5)]
+    book = _book(*names, balance=1_000_000)
+    for number in range(60):
+        book.run(f"place lost-{number} {names[number % 5]} 100")
+        if number % 2:
+            book.run(f"deliver lost-{number} 3")
+    keys = [book.key_of(name) for name in names]
+    found = contend("recover_beside", database, processes=2, dead=book.owners[0], keys=keys, rounds=8)
+    assert [error for one in found for error in one["errors"]] == []
+    assert sorted(request for one in found for request in one["closed"]) == sorted(f"lost-{number}" for number in range(60))
+    assert book.run("verify") == "ok"
+    spent = 2 * 8 * 6 * 10 + 30 * 30
+    balances = [int(book.run(f"show {name}").split()[1]) for name in names]
+    assert sum(balances) == 5 * 1_000_000 - spent

@@ -17,6 +17,7 @@ from db.holds import HoldRequest, Placement
 from db.models import CatalogState, Key, User
 from db.processes import beat, register
 from db.usage import UsageRow
+from tests.support.ledger_text import estimate
 
 LIMIT_S = 90.0
 
@@ -119,6 +120,24 @@ def _change(key: int, number: int) -> list[str]:
     except StoreError as error:
         return [repr(error)]
     return []
+
+
+def recover_beside(number: int, *, dead: int, keys: list[int], rounds: int) -> dict[str, Any]:
+    """Close a dead process's holds a few at a time, in batches with holds and settlements of one's own."""
+    process, chance = register(), random.Random(number)
+    closed: list[str] = []
+    errors: list[str] = []
+    for round_number in range(rounds):
+        asks = [ask(f"{number}-{round_number}-{at}", chance.choice(keys), 10, process) for at in range(6)]
+        recovery = Job(partial(holds.recover, dead, estimate, limit=7))
+        jobs = [recovery, *(Job(partial(holds.place, one), one.user_id, partial(holds.place, one, again=True)) for one in asks)]
+        batch.run(jobs)
+        settles = [Job(partial(holds.settle, record(one.request_id, one.key_id, 10)), one.user_id) for one in asks]
+        batch.run(settles)
+        errors += [repr(job.error) for job in (*jobs, *settles) if job.error is not None]
+        errors += [job.result.outcome.value for job in jobs[1:] if job.result.outcome is not Placement.PLACED]
+        closed += [*recovery.result.charged, *recovery.result.expired]
+    return {"errors": errors, "closed": closed}
 
 
 def migrate_now(number: int) -> dict[str, Any]:
