@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import cast
 
@@ -23,6 +22,7 @@ from daemon.metrics import Metrics
 from daemon.snapshot import Snapshot
 from daemon.store import Store
 from daemon.tasks import Tasks
+from daemon.token_counter import TokenCounter
 from daemon.upstream.base import Upstream
 from daemon.upstream.demo import DemoUpstream
 from daemon.upstream.httpx_client import Provider as HttpProvider
@@ -55,7 +55,7 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
         metrics=metrics,
         process_id=process_id,
         make_upstream=partial(make_upstream, await asyncio.to_thread(tls_context)),
-        counting=ThreadPoolExecutor(1, thread_name_prefix="count-tokens"),
+        tokens=TokenCounter(),
     )
 
 

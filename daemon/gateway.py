@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from daemon.domain.admission import counted_bound
 from daemon.domain.catalog import Provider
 from daemon.metrics import Metrics
 from daemon.snapshot import Snapshot
 from daemon.store import Store
 from daemon.tasks import Tasks
+from daemon.token_counter import TokenCounter
 from daemon.upstream.base import Upstream
 from daemon.watchdog import Watchdog
 from db import clock
@@ -63,7 +62,7 @@ class Gateway:
     metrics: Metrics
     process_id: int
     make_upstream: Callable[[Provider], Upstream]
-    counting: ThreadPoolExecutor
+    tokens: TokenCounter
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
@@ -107,37 +106,12 @@ class Gateway:
         """The budget of connecting again to a provider."""
         return self._retries.setdefault(provider_id, RetryBudget())
 
-    async def prompt_bound(self, body: dict[str, Any]) -> int:
-        """Prompt tokens of a chat request by a real tokeniser, with room for other vocabularies. Off the event loop."""
-        counted = await asyncio.get_running_loop().run_in_executor(self.counting, _count_prompt, body)
-        return counted_bound(counted)
-
-    async def estimate_prompt(self, body: dict[str, Any]) -> int:
-        """Prompt tokens as counted, for usage that the upstream did not report."""
-        return await asyncio.get_running_loop().run_in_executor(self.counting, _count_prompt, body)
-
-    async def estimate_text(self, text: str) -> int:
-        """Tokens of a text as counted."""
-        return await asyncio.get_running_loop().run_in_executor(self.counting, _count_text, text)
-
     async def close_upstreams(self) -> None:
         """Close every provider's connections."""
         self.closing.cancel_all()
         for _, upstream in self._upstreams.values():
             await upstream.aclose()
         self._upstreams.clear()
-
-
-def _count_prompt(body: dict[str, Any]) -> int:
-    from daemon.domain.estimate import count_prompt  # loads a vocabulary: only when it is needed
-
-    return count_prompt(body)
-
-
-def _count_text(text: str) -> int:
-    from daemon.domain.estimate import count_tokens
-
-    return count_tokens(text)
 
 
 async def _close_later(upstream: Upstream, delay_s: float) -> None:

@@ -152,7 +152,7 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
         await gateway.close_upstreams()
         await _leave(gateway)
         await gateway.store.close()
-        gateway.counting.shutdown(wait=False, cancel_futures=True)
+        gateway.tokens.close()
         log.info("stopped")
         for name in (signal.SIGTERM, signal.SIGINT):  # one more must not spoil the exit code now
             loop.remove_signal_handler(name)

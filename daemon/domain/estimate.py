@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["approximate_tokens", "count_output", "count_prompt", "count_tokens"]
+__all__ = ["approximate_tokens", "count_output", "count_prompt", "count_tokens", "load_vocabulary", "vocabulary_is_loaded"]
 
 PIECE: Final = 64 * 1024  # characters counted at a time, so that no single call holds the interpreter for long
 PER_MESSAGE: Final = 4  # the marks around a message, and its role
@@ -44,9 +44,13 @@ _PIECES: Final = re.compile(
 )
 
 
-def count_tokens(text: str) -> int:
-    """How many tokens a text is, as near as can be told; at least 1 when it is not empty."""
-    count = _counter()
+def count_tokens(text: str, *, at_once: bool = False) -> int:
+    """How many tokens a text is, as near as can be told; at least 1 when it is not empty.
+
+    The first count of a process loads the vocabulary, most of a second. Who can not wait for that asks for a count
+    `at_once` and gets the approximation until the vocabulary is there.
+    """
+    count = approximate_tokens if at_once and not vocabulary_is_loaded() else _counter()
     return sum(count(text[at : at + PIECE]) for at in range(0, len(text), PIECE))
 
 
@@ -58,8 +62,11 @@ def count_output(text: str, tool_calls: int = 0, characters: int = 0) -> int:
     return tokens + tool_calls * (PER_CALL if tool_calls == 1 else PER_PARALLEL_CALL)
 
 
-def count_prompt(body: dict[str, Any]) -> int:
-    """The prompt tokens of a chat request: messages with their marks, tools, schemas, a fixed number per media part."""
+def count_prompt(body: dict[str, Any], *, at_once: bool = False) -> int:
+    """The prompt tokens of a chat request: messages with their marks, tools, schemas, a fixed number per media part.
+
+    `at_once` as in `count_tokens`.
+    """
     tokens = PER_REPLY
     texts: list[str] = []
     messages = body.get("messages")
@@ -84,13 +91,23 @@ def count_prompt(body: dict[str, Any]) -> int:
             texts.extend(_declaration(tool) for tool in tools)
     if isinstance(shape := body.get("response_format"), dict) and "json_schema" in shape:
         texts.append(json.dumps(shape["json_schema"]))
-    return tokens + sum(map(count_tokens, texts))
+    return tokens + sum(count_tokens(text, at_once=at_once) for text in texts)
 
 
 def _declaration(tool: object) -> str:
     """The part of a tool that a model sees, roughly: names, types and descriptions without the quotes of JSON."""
     function = tool.get("function", tool) if isinstance(tool, dict) else tool
     return re.sub(r'["{}\[\]]', "", json.dumps(function, ensure_ascii=False))
+
+
+def load_vocabulary() -> None:
+    """Most of a second and 123 MB, once in a process. Other threads run on meanwhile."""
+    _counter()
+
+
+def vocabulary_is_loaded() -> bool:
+    """Whether counting need not wait."""
+    return _counter.cache_info().currsize > 0
 
 
 @functools.cache

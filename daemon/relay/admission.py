@@ -136,7 +136,7 @@ async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan |
     wish_input = min(ask.input_bound, plan.model.context_length or MAX_COUNT)
     input_bound = wish_input
     if not ask.media_parts:
-        input_bound = min(wish_input, await gateway.prompt_bound(call.data))
+        input_bound = min(wish_input, await gateway.tokens.prompt_bound(call.data))
     limit = ask.output_limit
     output = limit if limit is not None else _default_output(gateway, plan.model)
     amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.extra, ask.not_used)

@@ -261,15 +261,18 @@ class _Relay:
         delivered = reader.delivered or self._text or self._marked > 0
         if found is not None and (whole or delivered or gone):
             early = reader.early_usage and not (whole and self._call.dialect == dialects.OPENAI_CHAT)
-            return await self._at_least_delivered(found) if early else found
+            return await self._at_least_delivered(found, at_once=not whole) if early else found
         if whole or delivered or (gone and self._sent):
-            return await settlement.estimated_usage(self._gateway, self._call, self._plan, self._text or reader.estimate_text())
+            return await settlement.estimated_usage(
+                self._gateway, self._call, self._plan, self._text or reader.estimate_text(), at_once=not whole
+            )
         return None
 
-    async def _at_least_delivered(self, found: Usage) -> Usage:
+    async def _at_least_delivered(self, found: Usage, *, at_once: bool) -> Usage:
         """The usage was told before the text, as Anthropic does first, and never again: its output is what was delivered."""
         text = self._reader.estimate_text()
-        counted = (await settlement.estimated_usage(self._gateway, self._call, self._plan, text)).output_tokens
+        estimate = await settlement.estimated_usage(self._gateway, self._call, self._plan, text, at_once=at_once)
+        counted = estimate.output_tokens
         if counted <= found.output_tokens:
             return found
         more = counted - found.output_tokens

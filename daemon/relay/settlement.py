@@ -45,15 +45,15 @@ def usage_json(found: Usage) -> str:
     return "{" + ",".join(counts) + "}"
 
 
-async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str) -> Usage:
-    """Counted by us, because the upstream did not say (or said nonsense)."""
+async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *, at_once: bool) -> Usage:
+    """Counted by us, because the upstream did not say (or said nonsense). `at_once`: see `TokenCounter`."""
     if TOKEN_METERS.isdisjoint(plan.terms.rates):
         return Usage({})  # priced by what the request itself fixes: nothing to estimate
     if call.dialect == "openai_chat":
-        prompt = await gateway.estimate_prompt(call.data)
+        prompt = await gateway.tokens.estimate_prompt(call.data, at_once=at_once)
     else:
         prompt = max(1, len(call.body) // 4)
-    output = await gateway.estimate_text(text) if text else 0
+    output = await gateway.tokens.estimate_text(text, at_once=at_once) if text else 0
     return Usage({"input": prompt, "output": output}, estimated=True)
 
 

@@ -307,7 +307,7 @@ def routes(home: Home) -> set[tuple[str, str]]:
             if (method, rule.rule) in FREE or method not in ("HEAD", "OPTIONS")
         }
         await gateway.store.close()
-        gateway.counting.shutdown()
+        gateway.tokens.close()
         return found
 
     engine.open_database(home.database)
