@@ -112,6 +112,7 @@ def close_in_time() -> None:
 async def drain(gateway: Gateway, stop: Stop) -> None:
     """Let running exchanges finish, then cut the rest; every hold of ours is closed when this returns."""
     gateway.draining = True
+    gateway.tokens.load_no_more()
     log.info("draining", running=len(gateway.tasks))
     deadline = time.monotonic() + gateway.settings.drain_timeout_s
     while len(gateway.tasks) and time.monotonic() < deadline and not stop.now.is_set():

@@ -34,6 +34,10 @@ class TokenCounter:
         """Tokens of a text as counted."""
         return await self._run(partial(_count_text, text), at_once)
 
+    def load_no_more(self) -> None:
+        """The worker is about to end: what is counted at once from now on is not worth the vocabulary."""
+        self._loading = True
+
     def close(self) -> None:
         """At the end of the worker; what still waits for its turn is dropped."""
         self._patient.shutdown(wait=False, cancel_futures=True)
