@@ -18,6 +18,12 @@ def one_of(name: str, values: tuple[str, ...], **options: Any) -> TextField:
     return TextField(constraints=[Check(f"{name} IN ({listed})")], **options)
 
 
+def added_one_of(name: str, values: tuple[str, ...], default: str) -> TextField:
+    """The same for a column that came by a migration: the database itself knows the default of rows that were there."""
+    listed = ", ".join(f"'{value}'" for value in values)
+    return TextField(default=default, constraints=[SQL(f"DEFAULT '{default}'"), Check(f"{name} IN ({listed})")])
+
+
 def amount(name: str, **options: Any) -> BigIntegerField:
     """A non-negative number of nano-USD, below 2^62."""
     return BigIntegerField(constraints=[Check(f"{name} >= 0 AND {name} <= 4611686018427387904")], **options)

@@ -14,7 +14,7 @@ from db import audit, clock
 from db.engine import transaction
 from db.errors import Conflict, Invalid, Refused
 from db.models import CatalogModel, Credential, Deployment, Provider
-from db.models.catalog import PROTOCOLS
+from db.models.catalog import CHAT_APIS, PROTOCOLS
 from db.money import format_usd
 from db.names import check_label, check_slug, insert, provider_row
 from db.presets import display_name, preset
@@ -47,6 +47,7 @@ class ProviderView:
     daily_alert_nanos: int | None
     daily_stop_nanos: int | None
     allow_endpoints: tuple[str, ...]
+    chat_api: str
     credentials: int  # those that may be used
     models: tuple[str, ...]
     created_at: int
@@ -55,7 +56,7 @@ class ProviderView:
 FIELDS = (
     "name", "base_url", "no_auth", "auth_header", "auth_prefix", "connect_timeout_ms", "first_byte_timeout_ms",
     "read_timeout_ms", "total_timeout_ms", "max_connections", "on_disconnect", "include_usage",
-    "daily_alert_nanos", "daily_stop_nanos", "allow_endpoints",
+    "daily_alert_nanos", "daily_stop_nanos", "allow_endpoints", "chat_api",
 )  # fmt: skip
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _ENDPOINT = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /?[A-Za-z0-9._~:/{}*-]{1,200}")
@@ -121,6 +122,8 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid("max_connections must be from 1 to 100000")
         elif name == "on_disconnect" and value not in {"cancel", "drain"}:
             raise Invalid(f"{value!r} is neither cancel nor drain")
+        elif name == "chat_api" and value not in CHAT_APIS:
+            raise Invalid(f"{value[:60]!r} is not one of {', '.join(CHAT_APIS)}", "Example: --chat-api both")
         elif (
             name == "auth_header"
             and value is not None
@@ -167,6 +170,8 @@ def create(slug: str, *, protocol: str | None = None, **fields: Any) -> Provider
     if known is not None and known.protocol == protocol:
         fields.setdefault("base_url", known.base_url)
         fields.setdefault("no_auth", known.no_auth)
+        if fields["base_url"] == known.base_url:
+            fields.setdefault("chat_api", known.chat_api)
     if protocol == "demo":
         fields["no_auth"] = True
     elif not fields.get("base_url"):

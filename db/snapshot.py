@@ -32,7 +32,7 @@ class StoredCredential:
 
 @dataclass(frozen=True, slots=True)
 class StoredProvider:
-    """A provider and its credentials; times in ms."""
+    """A provider and its credentials; times in ms. `chat_api`: of OpenAI's APIs it speaks 'chat', 'responses' or 'both'."""
 
     id: int
     slug: str
@@ -52,6 +52,7 @@ class StoredProvider:
     on_disconnect: str
     include_usage: bool
     allow_endpoints: tuple[str, ...]
+    chat_api: str
     credentials: tuple[StoredCredential, ...]
 
 
@@ -148,6 +149,7 @@ def _providers() -> tuple[StoredProvider, ...]:
             on_disconnect=row.on_disconnect,
             include_usage=bool(row.include_usage),
             allow_endpoints=tuple(json.loads(row.allow_endpoints)),
+            chat_api=row.chat_api,
             credentials=tuple(credentials.get(row.id, ())),
         )
         for row in Provider.select().order_by(Provider.id)

@@ -126,6 +126,7 @@ def provider(view: ProviderView) -> dict[str, Any]:
         "daily_alert": usd(view.daily_alert_nanos),
         "daily_stop": usd(view.daily_stop_nanos),
         "allow_endpoints": list(view.allow_endpoints),
+        "chat_api": view.chat_api,
         "credentials": view.credentials,
         "models": list(view.models),
         "created_at": iso(view.created_at),

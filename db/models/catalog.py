@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from peewee import BigAutoField, BigIntegerField, BlobField, Check, ForeignKeyField, IntegerField, TextField
 
-from db.fields import NumberedField, amount, flag, instant, one_of, short_text
+from db.fields import NumberedField, added_one_of, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 
 PROTOCOLS = ("openai", "anthropic", "gemini", "demo")
+CHAT_APIS = ("chat", "responses", "both")  # which of OpenAI's two APIs of conversation a provider speaks
 MODEL_TYPES = ("chat", "embedding", "image", "audio", "rerank", "moderation")
 
 
@@ -36,6 +37,7 @@ class Provider(Table):
     auth_prefix = short_text("auth_prefix", 120, null=True)
     paused_reason = short_text("paused_reason", 500, null=True)
     allow_endpoints = TextField(default="[]")  # JSON array of 'METHOD path'
+    chat_api = added_one_of("chat_api", CHAT_APIS, "chat")
 
     class Meta:
         table_name = "providers"

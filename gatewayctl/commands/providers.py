@@ -29,6 +29,7 @@ DISCONNECT = typer.Option(None, metavar="cancel|drain", help="When the client le
 INCLUDE_USAGE = typer.Option(None, "--include-usage/--no-include-usage", help="Ask for usage in streams.")
 DAILY_ALERT = typer.Option(None, metavar="USD|none", help="Warn beyond this cost a day.")
 DAILY_STOP = typer.Option(None, metavar="USD|none", help="Pause beyond this cost a day.")
+CHAT_API = typer.Option(None, metavar="chat|responses|both", help="Which of OpenAI's APIs it speaks; known for presets.")
 ALLOW = typer.Option([], metavar="'METHOD PATH'", help="An endpoint that may pass through; repeat.")
 
 
@@ -52,6 +53,7 @@ def _fields(**given: Any) -> dict[str, Any]:
         daily_alert_nanos=(given["daily_alert"], parse.optional_usd),
         daily_stop_nanos=(given["daily_stop"], parse.optional_usd),
         allow_endpoints=(given["allow"] or None, None),
+        chat_api=(given["chat_api"], None),
     )
 
 
@@ -85,6 +87,7 @@ def add(
     daily_alert: str | None = DAILY_ALERT,
     daily_stop: str | None = DAILY_STOP,
     allow_endpoint: list[str] = ALLOW,
+    chat_api: str | None = CHAT_API,
     if_not_exists: bool = IF_NOT_EXISTS,
 ) -> None:
     """Add a provider. Well-known ones (openai, anthropic, groq, mistral, ollama …) need nothing but their name.
@@ -100,7 +103,7 @@ def add(
         base_url=base_url, name=name, no_auth=no_auth, auth_header=auth_header, auth_prefix=auth_prefix,
         connect=connect_timeout, first_byte=first_byte_timeout, read=read_timeout, total=total_timeout,
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
-        daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint,
+        daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint, chat_api=chat_api,
     )  # fmt: skip
     note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view, created = create_or_existing(
@@ -145,10 +148,16 @@ def presets() -> None:
     from db.presets import PRESETS
 
     rows = [
-        {"slug": item.slug, "name": item.name, "protocol": item.protocol, "base_url": item.base_url or None}
+        {
+            "slug": item.slug,
+            "name": item.name,
+            "protocol": item.protocol,
+            "base_url": item.base_url or None,
+            "chat_api": item.chat_api,
+        }
         for item in PRESETS.values()
     ]
-    output.rows(rows, ("slug", "name", "protocol", "base_url"), id="slug")
+    output.rows(rows, ("slug", "name", "protocol", "base_url", "chat_api"), id="slug")
 
 
 @app.command()
@@ -181,6 +190,7 @@ def update(
     daily_alert: str | None = DAILY_ALERT,
     daily_stop: str | None = DAILY_STOP,
     allow_endpoint: list[str] = ALLOW,
+    chat_api: str | None = CHAT_API,
 ) -> None:
     """Change a provider; running requests keep what they started with.
 
@@ -193,7 +203,7 @@ def update(
         base_url=base_url, name=name, no_auth=no_auth, auth_header=auth_header, auth_prefix=auth_prefix,
         connect=connect_timeout, first_byte=first_byte_timeout, read=read_timeout, total=total_timeout,
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
-        daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint,
+        daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint, chat_api=chat_api,
     )  # fmt: skip
     note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view = providers.update(slug, **fields)

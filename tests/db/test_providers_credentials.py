@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from db import catalog, credentials, presets, providers
+from db import catalog, credentials, presets, providers, snapshot
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.models import Credential
 from db.names import RESERVED_SLUGS, check_slug
@@ -23,6 +23,23 @@ def test_a_preset_needs_nothing_else(slug: str) -> None:
     assert view.protocol == presets.PRESETS[slug].protocol
     assert view.base_url == presets.PRESETS[slug].base_url
     assert view.no_auth == presets.PRESETS[slug].no_auth
+    assert view.chat_api == presets.PRESETS[slug].chat_api
+
+
+@pytest.mark.usefixtures("database")
+def test_which_of_openais_apis_a_provider_speaks() -> None:
+    local = {"protocol": "openai", "base_url": "https://h/v1"}
+    assert providers.create("local", **local).chat_api == "chat"
+    assert providers.create("newer", **local, chat_api="responses").chat_api == "responses"
+    assert providers.create("groq", chat_api="chat").chat_api == "chat"
+    # The preset's word is about the preset's address only.
+    assert providers.create("openai", base_url="https://h/v1").chat_api == "chat"
+    assert providers.update("local", chat_api="both").chat_api == "both"
+    assert {provider.slug: provider.chat_api for provider in snapshot.load().providers} == {
+        "local": "both", "newer": "responses", "groq": "chat", "openai": "chat",
+    }  # fmt: skip
+    with pytest.raises(Invalid, match="chat, responses, both"):
+        providers.update("local", chat_api="completions")
 
 
 def test_presets_have_distinct_names_and_valid_addresses() -> None:
