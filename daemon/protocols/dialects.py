@@ -1,61 +1,189 @@
-"""The wire formats by name: which reader, adapter and usage belong to a dialect, and how an error looks to its client.
+"""The wire formats by name: how each is watched, metered and changed while its bytes pass, and how it is translated.
 
-`openai_chat` is chat completions. `raw` is anything else on a provider's own routes: its bytes pass unread but for
-usage. To add a dialect: 1 its module, 2 a row in each table below, 3 golden cases.
+To add a dialect: 1 its module, 2 a row in DIALECTS, 3 golden cases.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, Protocol
 
+from daemon.domain.chat import Event
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
-from daemon.protocols import openai_chat, raw
+from daemon.protocols import (
+    anthropic_messages,
+    openai_audio,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_images,
+    openai_moderations,
+    openai_responses,
+    raw,
+    rerank,
+)
 from daemon.protocols.anthropic_errors import anthropic_error_body, anthropic_error_frame
+from daemon.protocols.base import ChatProtocol
+from daemon.protocols.decoded_reader import DecodedReader
+from daemon.protocols.rename import TOP, Path, StreamRenamer, json_string, rename_model, with_members
+from daemon.protocols.unread_reader import UnreadReader
 
-OPENAI_CHAT = "openai_chat"
-RAW = "raw"
+__all__ = [
+    *("ANTHROPIC_MESSAGES", "DIALECTS", "Dialect", "OPENAI_CHAT", "OPENAI_RESPONSES", "RAW", "Reader", "TEXT", "Watcher"),
+    *("adapter", "envelope_of", "error_event", "error_reply", "message_of"),
+]
 
-READERS: dict[str, type[openai_chat.StreamReader] | type[raw.StreamReader]] = {
-    OPENAI_CHAT: openai_chat.StreamReader,
-    RAW: raw.StreamReader,
+OPENAI_CHAT: Final = "openai_chat"
+OPENAI_RESPONSES: Final = openai_responses.tables.NAME
+ANTHROPIC_MESSAGES: Final = anthropic_messages.NAME
+RAW: Final = "raw"
+# A whole reply with one of these is an answer, whatever its `error` says.
+ANSWERS: Final = ("choices", "output", "content", "candidates", "data", "results")
+
+
+class Reader(Protocol):
+    """Watches a provider's stream; see openai_chat.StreamReader for what the attributes mean."""
+
+    delivered: bool
+    done: bool
+    error: dict[str, Any] | None
+    events: int
+    finish_reasons: dict[int, str]
+
+    @property
+    def usage(self) -> Usage | None: ...
+    @property
+    def early_usage(self) -> bool: ...
+    @property
+    def garbage(self) -> int: ...
+    @property
+    def delivered_chars(self) -> int: ...
+    def feed(self, chunk: bytes) -> list[Event] | None: ...
+    def flush(self) -> list[Event] | None: ...
+    def estimate_text(self) -> str: ...
+
+
+class Watcher(Protocol):
+    """Changes the little that must change in a stream whose bytes pass."""
+
+    def feed(self, chunk: bytes) -> bytes: ...
+    def flush(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """One wire format.
+
+    `model_paths`: where replies and events name the model, first found counts; () : never renamed. `limit_fields`: where a
+    request's output limit stands, the first is used when none is given; () : it has none. `protocol`: for conversations, how
+    they are translated. `sound`: a reply is bytes without usage, relayed as they come.
+    """
+
+    name: str
+    reader: Callable[[], Reader]
+    usage_of: Callable[[dict[str, Any]], Usage | None]
+    reply_text: Callable[[dict[str, Any]], str] = raw.reply_text
+    model_paths: tuple[Path, ...] = TOP
+    limit_fields: tuple[str, ...] = ()
+    protocol: ChatProtocol | None = None
+
+    def failed(self, reply: dict[str, Any]) -> bool:
+        """Whether a whole reply of status 200 is an error in truth."""
+        if self.name == RAW:
+            return False
+        return (bool(reply.get("error")) or reply.get("type") == "error") and not any(reply.get(name) for name in ANSWERS)
+
+    def request(
+        self, body: bytes, data: dict[str, Any], *, model: str, include_usage: bool = False, max_tokens: int | None = None
+    ) -> bytes:
+        """A request's bytes with the provider's name of the model, usage asked for, or a lowered limit; else unchanged."""
+        if self.name == OPENAI_CHAT:
+            return openai_chat.rewrite_request(body, data, model=model, include_usage=include_usage, max_tokens=max_tokens)
+        wanted: dict[str, bytes] = {}
+        if data.get("model") != model:
+            wanted["model"] = json_string(model)
+        if max_tokens is not None and self.limit_fields:
+            given = [name for name in self.limit_fields if data.get(name) is not None]
+            for name in given or self.limit_fields[:1]:
+                if not given or data[name] > max_tokens:
+                    wanted[name] = b"%d" % max_tokens
+        return with_members(body, data, wanted)
+
+    def renamed(self, reply: bytes, name: str) -> bytes:
+        """A whole reply with the model named as the client named it."""
+        return rename_model(reply, name, self.model_paths) if self.model_paths else reply
+
+    def with_usage(self, reply: bytes, found: Usage) -> bytes:
+        """A whole reply that reports the usage which was counted for it, because its host reported none."""
+        if self.name != OPENAI_CHAT:
+            return reply
+        return openai_chat.rewrite_reply_usage(reply, found.input_tokens, found.output_tokens)
+
+
+def _conversation(
+    protocol: ChatProtocol, limit_fields: tuple[str, ...], model_paths: tuple[Path, ...]
+) -> Dialect:
+    return Dialect(
+        protocol.name,
+        lambda: DecodedReader(protocol.decoder()),
+        protocol.usage_of,
+        model_paths=model_paths,
+        limit_fields=limit_fields,
+        protocol=protocol,
+    )
+
+
+def _no_stream() -> Reader:
+    return UnreadReader()
+
+
+DIALECTS: Final[dict[str, Dialect]] = {
+    dialect.name: dialect
+    for dialect in (
+        Dialect(
+            OPENAI_CHAT,
+            openai_chat.StreamReader,
+            openai_chat.usage_of,
+            openai_chat.reply_text,
+            limit_fields=("max_tokens", "max_completion_tokens"),
+            protocol=openai_chat.OpenAIChat(),
+        ),
+        _conversation(openai_responses.OpenAIResponses(), ("max_output_tokens",), (("response", "model"), ("model",))),
+        _conversation(anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",))),
+        Dialect(
+            "openai_completions",
+            openai_completions.stream_reader,
+            openai_completions.usage_of,
+            openai_completions.reply_text,
+            limit_fields=("max_tokens",),
+        ),
+        Dialect("openai_embeddings", _no_stream, openai_embeddings.usage_of),
+        Dialect("openai_images", openai_images.stream_reader, openai_images.usage_of, model_paths=()),
+        Dialect("openai_speech", openai_audio.speech_reader, openai_audio.usage_of, model_paths=()),
+        Dialect(
+            "openai_transcription",
+            openai_audio.transcription_reader,
+            openai_audio.usage_of,
+            openai_audio.reply_text,
+            model_paths=(),
+        ),
+        Dialect("openai_moderations", _no_stream, openai_moderations.usage_of),
+        Dialect("rerank", _no_stream, rerank.usage_of),
+        Dialect(RAW, raw.StreamReader, raw.usage_of, model_paths=()),
+    )
 }
-USAGE = {OPENAI_CHAT: openai_chat.usage_of, RAW: raw.usage_of}
-TEXT = {OPENAI_CHAT: openai_chat.reply_text, RAW: raw.reply_text}
 
 
-def reader(dialect: str) -> openai_chat.StreamReader | raw.StreamReader:
-    """What watches a stream of this dialect pass."""
-    return READERS[dialect]()
-
-
-def adapter(dialect: str, *, strip_usage: bool, model_name: str | None) -> openai_chat.StreamAdapter:
-    """What changes the little that must change in a stream; raw streams are never changed."""
-    if dialect == RAW:
+def adapter(dialect: Dialect, *, strip_usage: bool, model_name: str | None) -> Watcher:
+    """What changes the little that must change in a stream of this dialect."""
+    if dialect.name == OPENAI_CHAT:
+        return openai_chat.StreamAdapter(strip_usage=strip_usage, model_name=model_name)
+    if model_name is None or not dialect.model_paths:
         return openai_chat.StreamAdapter()
-    return openai_chat.StreamAdapter(strip_usage=strip_usage, model_name=model_name)
-
-
-def usage_of(dialect: str, reply: dict[str, Any]) -> Usage | None:
-    """The usage that a whole reply reports; InvalidUsage when it cannot be true."""
-    return USAGE[dialect](reply)
-
-
-def reply_text(dialect: str, reply: dict[str, Any]) -> str:
-    """The generated text of a whole reply, to be counted when it reports no usage."""
-    return TEXT[dialect](reply)
-
-
-def rewrite_reply_model(dialect: str, body: bytes, name: str) -> bytes:
-    """A whole reply with the model named as the client named it."""
-    return openai_chat.rewrite_reply_model(body, name) if dialect == OPENAI_CHAT else body
-
-
-def rewrite_reply_usage(dialect: str, body: bytes, found: Usage) -> bytes:
-    """A whole reply that reports the usage which was counted for it, because its host reported none."""
-    if dialect != OPENAI_CHAT:
-        return body
-    return openai_chat.rewrite_reply_usage(body, found.input_tokens, found.output_tokens)
+    return StreamRenamer(model_name, dialect.model_paths)
 
 
 def envelope_of(path: str) -> str:
@@ -74,3 +202,16 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
 def error_event(error: ApiError, envelope: str, request_id: str) -> bytes:
     """The last event of a stream that breaks after its first byte."""
     return anthropic_error_frame(error, request_id) if envelope == "anthropic" else openai_chat.error_frame(error)
+
+
+def message_of(body: dict[str, Any]) -> str:
+    """What an error body of any of these formats says; "" when it says nothing that can be read."""
+    error = body.get("error", body)
+    if isinstance(error, str):
+        return error
+    if not isinstance(error, dict):
+        return ""
+    for name in ("message", "detail", "msg"):
+        if isinstance(found := error.get(name), str):
+            return found
+    return ""

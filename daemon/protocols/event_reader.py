@@ -23,7 +23,7 @@ class EventReader:
     """
 
     __slots__ = (
-        *("_ends", "_framer", "_size", "_text_of", "_texts", "_usage_of", "delivered", "done", "error", "events"),
+        *("_ends", "_framer", "_size", "_text_of", "_texts", "_usage_of", "delivered", "done", "early_usage", "error", "events"),
         *("finish_reasons", "garbage", "tool_calls", "usage", "usage_invalid"),
     )
 
@@ -40,6 +40,7 @@ class EventReader:
         self._size = 0
         self.delivered = False
         self.done = False
+        self.early_usage = False  # these dialects tell their usage at the end
         self.error: dict[str, Any] | None = None
         self.events = 0
         self.finish_reasons: dict[int, str] = {}

@@ -7,7 +7,7 @@ stream_encode; tables say what becomes of each field, habits what a host accepts
 """
 
 from daemon.protocols.openai_chat.codec import OpenAIChat
-from daemon.protocols.openai_chat.edit import rewrite_reply_model, rewrite_reply_usage, rewrite_request
+from daemon.protocols.openai_chat.edit import rewrite_reply_usage, rewrite_request
 from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.habits import HABITS, Habits, habits_of
 from daemon.protocols.openai_chat.request import (
@@ -40,7 +40,6 @@ __all__ = [
     "refuse_lookalikes",
     "reply_text",
     "reply_tool_calls",
-    "rewrite_reply_model",
     "rewrite_reply_usage",
     "rewrite_request",
     "usage_of",

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 from daemon.protocols.json_spans import Edit, apply_edits, known_key_span, member_edit, top_level_span, top_level_spans
+from daemon.protocols.rename import json_string
 
-__all__ = ["json_string", "rewrite_reply_model", "rewrite_reply_usage", "rewrite_request"]
+__all__ = ["rewrite_reply_usage", "rewrite_request"]
 
 
 def rewrite_request(
@@ -51,20 +52,8 @@ def rewrite_request(
     return apply_edits(body, edits)
 
 
-def rewrite_reply_model(body: bytes, name: str) -> bytes:
-    """A reply's bytes with the top-level `model` replaced; unchanged when it has none or is not JSON."""
-    span = top_level_span(body, "model")
-    if span is None:
-        return body
-    return body[: span[0]] + json_string(name) + body[span[1] :]
-
-
 def rewrite_reply_usage(body: bytes, input_tokens: int, output_tokens: int) -> bytes:
     """A reply's bytes (a JSON object) with a `usage` of these counts, in place of one that was null or absent."""
     counts = {"prompt_tokens": input_tokens, "completion_tokens": output_tokens, "total_tokens": input_tokens + output_tokens}
     value = json.dumps(counts, separators=(",", ":")).encode()
     return apply_edits(body, [member_edit(body, "usage", value, top_level_span(body, "usage"))])
-
-
-def json_string(text: str) -> bytes:
-    return json.dumps(text, ensure_ascii=False).encode()

@@ -7,10 +7,9 @@ from typing import Any, Final
 import jiter
 
 from daemon.domain.usage import InvalidUsage, Usage
-from daemon.protocols.json_spans import top_level_span
-from daemon.protocols.openai_chat.edit import json_string
 from daemon.protocols.openai_chat.usage import CALL, delta_texts, raw_usage, usage_of
-from daemon.protocols.sse import BOM, MAX_LINE, Framer, LineTooLong, parse_frame
+from daemon.protocols.rename import json_string, rename_in_frame
+from daemon.protocols.sse import MAX_LINE, Framer, LineTooLong, parse_frame
 
 __all__ = ["StreamAdapter", "StreamReader"]
 
@@ -235,43 +234,10 @@ class StreamAdapter:
         for raw in frames:
             if self._strip_usage and _has_value(raw, b'"usage"') and _is_usage_only(raw):
                 continue
-            out.append(_with_model(raw, self._model) if self._model is not None else raw)
+            out.append(rename_in_frame(raw, self._model) if self._model is not None else raw)
         return b"".join(out)
 
 
 def _is_usage_only(raw: bytes) -> bool:
     obj = _decode(parse_frame(raw).data)
     return obj is not None and not obj.get("choices") and type(obj.get("usage")) is dict and "error" not in obj
-
-
-def _with_model(raw: bytes, model: bytes) -> bytes:
-    if raw.startswith(b"data: {") and raw.find(b"\n") == len(raw) - 2:
-        span = top_level_span(raw[6:], "model")
-        return raw if span is None else raw[: 6 + span[0]] + model + raw[6 + span[1] :]
-    return _with_model_in_lines(raw, model)
-
-
-def _with_model_in_lines(raw: bytes, model: bytes) -> bytes:
-    """The same for an event in any legal form: CRs, several data lines, other fields. A string stays on its line."""
-    pieces: list[tuple[int, int]] = []  # where each data line's value stands in raw, and in the joined data
-    joined = bytearray()
-    at = 0
-    for line in raw.splitlines(keepends=True):
-        value = line.rstrip(b"\r\n")
-        if at == 0 and value.startswith(BOM):
-            value = value[len(BOM) :]
-            at = len(BOM)
-            line = line[len(BOM) :]
-        if value.startswith(b"data:"):
-            skip = 6 if value.startswith(b"data: ") else 5
-            if pieces:
-                joined += b"\n"
-            pieces.append((at + skip, len(joined)))
-            joined += value[skip:]
-        at += len(line)
-    span = top_level_span(bytes(joined), "model") if pieces else None
-    if span is None:
-        return raw
-    place, base = next((place, base) for place, base in reversed(pieces) if base <= span[0])
-    start, end = place + span[0] - base, place + span[1] - base
-    return raw[:start] + model + raw[end:]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.strict_json import decode_object
-from daemon.protocols.openai_chat import rewrite_reply_model, rewrite_reply_usage, rewrite_request
+from daemon.protocols.rename import rename_model
+from daemon.protocols.openai_chat import rewrite_reply_usage, rewrite_request
 
 ODD = b'{ "messages":[{"role":"user","content":"\\"model\\":\\"x\\" \\u00e9"}],\t"temperature":1.0e0,"model" : "a", "n":1}'
 
@@ -122,7 +123,7 @@ def test_the_sent_body_is_the_body_with_just_these_changes(
     ],
 )  # fmt: skip
 def test_a_reply_is_given_the_name_that_was_asked_for(reply: bytes, result: bytes) -> None:
-    assert rewrite_reply_model(reply, "me") == result
+    assert rename_model(reply, "me") == result
 
 
 @pytest.mark.parametrize(

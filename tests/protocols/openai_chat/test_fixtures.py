@@ -11,13 +11,13 @@ import pytest
 
 from daemon.domain.strict_json import decode_object
 from daemon.domain.usage import Usage
+from daemon.protocols.rename import rename_model
 from daemon.protocols.openai_chat import (
     StreamAdapter,
     StreamReader,
     parse_loose,
     parse_request,
     reply_text,
-    rewrite_reply_model,
     usage_of,
 )
 
@@ -74,7 +74,7 @@ def test_the_usage_of_a_reply_is_the_true_one(entry: dict[str, Any]) -> None:
     reply = json.loads(body)
     check(usage_of(reply), entry["usage_true"])
     assert bool(reply_text(reply)) == (entry["usage_true"] is not None)
-    renamed = rewrite_reply_model(body, "my model")
+    renamed = rename_model(body, "my model")
     assert json.loads(renamed) == ({**reply, "model": "my model"} if "model" in reply else reply)
 
 

@@ -14,11 +14,11 @@ import pytest
 
 from daemon.domain.strict_json import decode_object
 from daemon.domain.usage import Usage
+from daemon.protocols.rename import rename_model
 from daemon.protocols.openai_chat import (
     StreamAdapter,
     StreamReader,
     parse_request,
-    rewrite_reply_model,
     rewrite_request,
     usage_of,
 )
@@ -46,7 +46,7 @@ def test_an_exchange_is_as_the_folder_says(case: Path) -> None:
     if not request.stream:
         reply = (case / "upstream_reply.json").read_bytes()
         assert the(usage_of(json.loads(reply))) == usage
-        assert (rewrite_reply_model(reply, name) if name else reply) == (case / "reply.json").read_bytes()
+        assert (rename_model(reply, name) if name else reply) == (case / "reply.json").read_bytes()
         return
     stream = (case / "upstream_reply.sse").read_bytes()
     for size in (1, 5, 64, len(stream)):
