@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from daemon.domain.admission import counted_bound
+from daemon.protocols.dialects import OPENAI_CHAT, as_chat_completion
 
 
 class TokenCounter:
@@ -19,16 +20,16 @@ class TokenCounter:
         self._urgent = ThreadPoolExecutor(1, thread_name_prefix="count-tokens-at-once")  # never behind a vocabulary's load
         self._loading = False
 
-    async def prompt_bound(self, body: dict[str, Any]) -> int:
-        """Prompt tokens of a chat request by a real tokeniser, with room for other vocabularies."""
-        return counted_bound(await self.estimate_prompt(body, at_once=False))
+    async def prompt_bound(self, body: dict[str, Any], dialect: str = OPENAI_CHAT) -> int:
+        """Prompt tokens of a conversation by a real tokeniser, with room for other vocabularies."""
+        return counted_bound(await self.estimate_prompt(body, dialect, at_once=False))
 
-    async def estimate_prompt(self, body: dict[str, Any], *, at_once: bool) -> int:
+    async def estimate_prompt(self, body: dict[str, Any], dialect: str = OPENAI_CHAT, *, at_once: bool) -> int:
         """Prompt tokens as counted, for usage that the upstream did not report.
 
         `at_once`: somebody waits for an end (a deadline, a cut, a stop), so nobody waits for the vocabulary.
         """
-        return await self._run(partial(_count_prompt, body), at_once)
+        return await self._run(partial(_count_prompt, body, dialect), at_once)
 
     async def estimate_text(self, text: str, *, at_once: bool) -> int:
         """Tokens of a text as counted."""
@@ -62,10 +63,10 @@ def _load_vocabulary() -> None:
     load_vocabulary()
 
 
-def _count_prompt(body: dict[str, Any], *, at_once: bool) -> int:
+def _count_prompt(body: dict[str, Any], dialect: str, *, at_once: bool) -> int:
     from daemon.domain.estimate import count_prompt
 
-    return count_prompt(body, at_once=at_once)
+    return count_prompt(as_chat_completion(dialect, body), at_once=at_once)
 
 
 def _count_text(text: str, *, at_once: bool) -> int:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from daemon.domain.access import check_identity
-from daemon.domain.admission import SPEAK_CHAT, Ask, admit, counted_bound
+from daemon.domain.admission import CONVERSE, Ask, admit, counted_bound
 from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.pricing import Terms, affordable_output, ceiling
@@ -113,7 +113,7 @@ def _decide(
             None,
             endpoint=ENDPOINTS[kind],
             model_types=frozenset({kind}),
-            protocols=SPEAK_CHAT if kind == "chat" else None,
+            protocols=CONVERSE if kind == "chat" else None,
             default_output=settings.default_max_output,
         )
     except ApiError as error:

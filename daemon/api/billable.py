@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from daemon.domain.admission import SPEAK_CHAT, Ask
+from daemon.domain.admission import CONVERSE, Ask
 from daemon.protocols import dialects, openai_chat
+from daemon.protocols.conversation_asks import read_messages, read_responses
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
 
@@ -54,6 +55,9 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
     )
 
 
+CHAT = frozenset({"chat"})
 UNIFIED: dict[str, Endpoint] = {
-    "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, frozenset({"chat"}), SPEAK_CHAT, "/v1/chat/completions", read_chat),
+    "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, CHAT, CONVERSE, "/v1/chat/completions", read_chat),
+    "/v1/responses": Endpoint(dialects.OPENAI_RESPONSES, CHAT, CONVERSE, "/v1/responses", read_responses),
+    "/v1/messages": Endpoint(dialects.ANTHROPIC_MESSAGES, CHAT, CONVERSE, "/v1/messages", read_messages),
 }

@@ -13,6 +13,7 @@ from daemon.api.billable import Endpoint, read_chat_loosely
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.protocols import dialects, openai_chat
+from daemon.protocols.bounds import media_parts, unbounded
 
 CHAT = frozenset({"chat"})
 EVERY_PROTOCOL: frozenset[str] = frozenset()  # not asked here: the path names the provider
@@ -20,15 +21,9 @@ ANY = frozenset({"chat", "embedding", "image", "audio", "rerank", "moderation"})
 OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "max_tokens_to_sample", "max_new_tokens")
 # The one that an endpoint goes by, by the path's last segment: where it is missing the others bound nothing.
 LIMIT_OF = {"responses": "max_output_tokens", "messages": "max_tokens", "completions": "max_tokens"}
+# Paths whose replies are read in their own dialect; the body's bounds are read as everywhere here, without judging its form.
+DIALECT_OF = {"responses": dialects.OPENAI_RESPONSES, "messages": dialects.ANTHROPIC_MESSAGES}
 COUNTS = ("n", "best_of", "num_generations", "num_outputs", "num_images", "candidate_count")
-MEDIA_TYPES = frozenset(
-    ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url", "video")
-)
-# Fields that make the host do work whose cost the body does not bound.
-UNBOUNDED = (
-    *openai_chat.UNBOUNDED_FIELDS, "previous_response_id", "conversation", "background", "mcp_servers", "container",
-    "prompt_cache_retention", "assistant_id", "thread_id", "agent_id",
-)  # fmt: skip
 # What stands under these is not paid for by the tokens of one request (jobs, stored things), or would let its caller
 # work with the operator's account without the gateway (sessions).
 NOT_BY_MODEL = frozenset(
@@ -63,7 +58,8 @@ def endpoint_of(path: str) -> Endpoint:
         )
     if path == "chat/completions":
         return Endpoint(dialects.OPENAI_CHAT, CHAT, EVERY_PROTOCOL, "/v1/chat/completions", read_chat_loosely)
-    return Endpoint(dialects.RAW, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
+    dialect = DIALECT_OF.get(path, dialects.RAW)
+    return Endpoint(dialect, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
 
 
 def allowed(rules: tuple[str, ...], method: str, path: str) -> bool:
@@ -107,9 +103,9 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
         output_limit=max(given) if given and (not proper or body.get(proper) is not None) else None,
         output_extra=0,
         n=n,
-        media_parts=0 if images else _media_parts(body, 0),
+        media_parts=0 if images else media_parts(body),
         features=frozenset(),
-        unbounded=tuple(_unbounded(body)),
+        unbounded=tuple(unbounded(body)),
         extra=extra,
     )
 
@@ -121,39 +117,3 @@ def _count(body: dict[str, Any], name: str) -> int | None:
     if type(value) is not int or not 1 <= value <= MOST:
         raise ApiError.of("invalid_value", param=name, reason="it must be an integer of at least 1")
     return value
-
-
-def _media_parts(value: object, depth: int) -> int:
-    if depth > 8:
-        return 0
-    if isinstance(value, dict):
-        own = 1 if value.get("type") in MEDIA_TYPES or "inlineData" in value or "fileData" in value else 0
-        return own + sum(_media_parts(inner, depth + 1) for inner in value.values() if isinstance(inner, dict | list))
-    if isinstance(value, list):
-        return sum(_media_parts(inner, depth + 1) for inner in value)
-    return 0
-
-
-def _unbounded(body: dict[str, Any]) -> list[str]:
-    found = [name for name in UNBOUNDED if body.get(name) not in (None, False, [], {})]
-    if isinstance(body.get("prompt"), dict):  # a stored one, of any length and with tools of its own
-        found.append("prompt")
-    items = body.get("input")
-    if isinstance(items, list) and any(isinstance(item, dict) and item.get("type") == "item_reference" for item in items):
-        found.append("input")
-    if openai_chat.another_price(body) is not None:
-        found.append(str(openai_chat.another_price(body)))
-    tools = body.get("tools")
-    if tools is not None and not (isinstance(tools, list) and all(map(_is_client_tool, tools))):
-        found.append("tools")
-    return found
-
-
-def _is_client_tool(tool: object) -> bool:
-    """Run by the client: it says so, or (Anthropic's way) has a name and a schema and no type."""
-    if not isinstance(tool, dict):
-        return False
-    kind = tool.get("type")
-    if kind is None:
-        return "function" in tool or ("name" in tool and ("input_schema" in tool or "parameters" in tool))
-    return isinstance(kind, str) and kind in openai_chat.CLIENT_TOOLS

@@ -16,7 +16,7 @@ from db.snapshot import StoredDeployment, StoredModel
 # A request is refused for its length only when it is clearly over: text that long never has so few tokens.
 CLEARLY_BYTES_PER_TOKEN = 16
 OUTPUT_ROOM = 1
-SPEAK_CHAT = frozenset({"openai", "demo"})  # protocols of providers that take a chat completion as it is
+CONVERSE = frozenset({"openai", "anthropic", "gemini", "demo"})  # protocols of providers that a conversation can go to
 # Meters that only a request's own body tells, and the types of model that are sold by them.
 COUNTED = ("image", "character", "second")
 COUNTED_TYPES = frozenset({"image", "audio"})

@@ -60,8 +60,8 @@ class ChatProtocol(Protocol):
         """A provider's whole reply. ValueError when it is not one."""
         ...
 
-    def encode_reply(self, reply: Reply, model: str, losses: Losses) -> dict[str, Any]:
-        """The reply for a client, under the name of the model that the client used."""
+    def encode_reply(self, reply: Reply, model: str, losses: Losses, chat: Chat | None = None) -> dict[str, Any]:
+        """The reply for a client, under the name of the model that the client used; `chat`: what it asked."""
         ...
 
     def decoder(self) -> StreamDecoder: ...

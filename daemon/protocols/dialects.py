@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final, Protocol
 
-from daemon.domain.chat import Event
+from daemon.domain.chat import Losses
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols import (
@@ -33,7 +32,7 @@ from daemon.protocols.unread_reader import UnreadReader
 
 __all__ = [
     *("ANTHROPIC_MESSAGES", "DIALECTS", "Dialect", "OPENAI_CHAT", "OPENAI_RESPONSES", "RAW", "Reader", "TEXT", "Watcher"),
-    *("adapter", "envelope_of", "error_event", "error_reply", "message_of"),
+    *("adapter", "as_chat_completion", "envelope_of", "error_event", "error_reply", "message_of"),
 ]
 
 OPENAI_CHAT: Final = "openai_chat"
@@ -47,12 +46,16 @@ ANSWERS: Final = ("choices", "output", "content", "candidates", "data", "results
 class Reader(Protocol):
     """Watches a provider's stream; see openai_chat.StreamReader for what the attributes mean."""
 
-    delivered: bool
-    done: bool
-    error: dict[str, Any] | None
-    events: int
-    finish_reasons: dict[int, str]
-
+    @property
+    def delivered(self) -> bool: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def error(self) -> dict[str, Any] | None: ...
+    @property
+    def events(self) -> int: ...
+    @property
+    def finish_reasons(self) -> dict[int, str]: ...
     @property
     def usage(self) -> Usage | None: ...
     @property
@@ -61,8 +64,8 @@ class Reader(Protocol):
     def garbage(self) -> int: ...
     @property
     def delivered_chars(self) -> int: ...
-    def feed(self, chunk: bytes) -> list[Event] | None: ...
-    def flush(self) -> list[Event] | None: ...
+    def feed(self, chunk: bytes) -> object: ...
+    def flush(self) -> object: ...
     def estimate_text(self) -> str: ...
 
 
@@ -79,7 +82,7 @@ class Dialect:
 
     `model_paths`: where replies and events name the model, first found counts; () : never renamed. `limit_fields`: where a
     request's output limit stands, the first is used when none is given; () : it has none. `protocol`: for conversations, how
-    they are translated. `sound`: a reply is bytes without usage, relayed as they come.
+    they are translated.
     """
 
     name: str
@@ -123,9 +126,7 @@ class Dialect:
         return openai_chat.rewrite_reply_usage(reply, found.input_tokens, found.output_tokens)
 
 
-def _conversation(
-    protocol: ChatProtocol, limit_fields: tuple[str, ...], model_paths: tuple[Path, ...]
-) -> Dialect:
+def _conversation(protocol: ChatProtocol, limit_fields: tuple[str, ...], model_paths: tuple[Path, ...]) -> Dialect:
     return Dialect(
         protocol.name,
         lambda: DecodedReader(protocol.decoder()),
@@ -202,6 +203,17 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
 def error_event(error: ApiError, envelope: str, request_id: str) -> bytes:
     """The last event of a stream that breaks after its first byte."""
     return anthropic_error_frame(error, request_id) if envelope == "anthropic" else openai_chat.error_frame(error)
+
+
+def as_chat_completion(dialect: str, data: dict[str, Any]) -> dict[str, Any]:
+    """A request's conversation as chat completions have it, for counting its tokens; `data` itself when it can't be told."""
+    protocol = DIALECTS[dialect].protocol
+    if protocol is None or dialect == OPENAI_CHAT:
+        return data
+    try:
+        return openai_chat.OpenAIChat().encode_request(protocol.decode_request(data), "", Losses())
+    except ApiError:
+        return data
 
 
 def message_of(body: dict[str, Any]) -> str:

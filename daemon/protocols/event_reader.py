@@ -23,7 +23,19 @@ class EventReader:
     """
 
     __slots__ = (
-        *("_ends", "_framer", "_size", "_text_of", "_texts", "_usage_of", "delivered", "done", "early_usage", "error", "events"),
+        *(
+            "_ends",
+            "_framer",
+            "_size",
+            "_text_of",
+            "_texts",
+            "_usage_of",
+            "delivered",
+            "done",
+            "early_usage",
+            "error",
+            "events",
+        ),
         *("finish_reasons", "garbage", "tool_calls", "usage", "usage_invalid"),
     )
 

@@ -102,6 +102,7 @@ class StreamReader:
         "error",
         "events",
         "finish_reasons",
+        "garbage",
     )
 
     def __init__(self, max_line: int = MAX_LINE) -> None:
@@ -115,6 +116,7 @@ class StreamReader:
         self.error: dict[str, Any] | None = None
         self.events = 0
         self.finish_reasons: dict[int, str] = {}
+        self.garbage = 0  # what is not JSON may be right in a dialect that is not known
 
     @property
     def usage(self) -> Usage | None:

@@ -11,11 +11,14 @@ from functools import partial
 
 from daemon.domain import admission as rules
 from daemon.domain.access import check_identity
+from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import affordable_output, ceiling
 from daemon.domain.usage import MAX_COUNT
 from daemon.gateway import Gateway
+from daemon.protocols import dialects
 from daemon.relay.call import Call, Candidate, Denied, Plan
+from daemon.relay.choice import Chooser, spoken_by
 from db import clock, holds
 from db.holds import HoldRequest, Placed, Placement
 from db.identity import Identity
@@ -68,7 +71,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
     found = rules.admit(
         catalog,
         call.identity,
-        ask,
+        _as_translated(gateway, call),
         provider,
         endpoint=call.endpoint,
         model_types=call.model_types,
@@ -80,11 +83,40 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         model=found.model,
         terms=terms,
         terms_json=terms_json,
-        candidates=tuple(Candidate(provider, deployment) for provider, deployment in found.candidates),
+        candidates=_with_passages(call, found),
         amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, ask.extra, ask.not_used),
         lowered_output=None,
         input_estimate=max(1, min(found.input_bound, len(call.body) // BYTES_PER_TOKEN)),
     )
+
+
+def _as_translated(gateway: Gateway, call: Call) -> Ask:
+    """The ask without what never reaches the provider: where no deployment speaks the dialect, the translation decides."""
+    resolved = gateway.snapshot.catalog.resolve(call.ask.model)
+    if not call.ask.unbounded or resolved is None or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
+        return call.ask
+    providers = (gateway.snapshot.catalog.providers[found.provider_id].stored for found in resolved.model.deployments)
+    if any(call.dialect in spoken_by(provider) for provider in providers):
+        return call.ask
+    return replace(call.ask, unbounded=())
+
+
+def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:
+    """The candidates that can carry the call; the first one's refusal when none can."""
+    chooser = Chooser(call, found.model, found.output_bound)
+    usable: list[Candidate] = []
+    refusal: ApiError | None = None
+    for provider, deployment in found.candidates:
+        try:
+            passage = chooser.choose(provider.stored, deployment)
+        except ApiError as error:
+            refusal = refusal or error
+        else:
+            usable.append(Candidate(provider, deployment, passage))
+    if not usable:
+        assert refusal is not None
+        raise refusal
+    return tuple(usable)
 
 
 async def _place(gateway: Gateway, call: Call, plan: Plan) -> tuple[Placed, Plan]:
@@ -131,12 +163,12 @@ def _left(outcome: Placed) -> int:
 async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan | None:
     """The funds are short of the cheap bound: count the prompt, then lower the output limit if the client set none."""
     ask = call.ask
-    if left <= 0 or call.dialect != "openai_chat":
+    if left <= 0 or dialects.DIALECTS[call.dialect].protocol is None:
         return None
     wish_input = min(ask.input_bound, plan.model.context_length or MAX_COUNT)
     input_bound = wish_input
     if not ask.media_parts:
-        input_bound = min(wish_input, await gateway.tokens.prompt_bound(call.data))
+        input_bound = min(wish_input, await gateway.tokens.prompt_bound(call.data, call.dialect))
     limit = ask.output_limit
     output = limit if limit is not None else _default_output(gateway, plan.model)
     amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.extra, ask.not_used)

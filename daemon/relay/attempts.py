@@ -20,7 +20,6 @@ from daemon import log
 from daemon.domain.catalog import Credential, Provider
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway, Seen
-from daemon.protocols import openai_chat
 from daemon.relay.call import Attempt, Call, Candidate, Plan
 from daemon.relay.settlement import Result
 from daemon.upstream import headers
@@ -119,18 +118,19 @@ async def _send(
     gateway: Gateway, call: Call, plan: Plan, candidate: Candidate, credential: Credential | None, attempt: Attempt
 ) -> UpstreamReply:
     stored = candidate.provider.stored
+    outgoing = candidate.passage.outgoing(plan.lowered_output)
     request = UpstreamRequest(
         method="POST",
-        url=url_of(stored.base_url or NO_ADDRESS, call.upstream_path, call.query, call.presented_key),
+        url=url_of(stored.base_url or NO_ADDRESS, outgoing.path, outgoing.query, call.presented_key),
         headers=headers.request_headers(
-            call.headers,
+            outgoing.headers,
             stored.protocol,
             credential_header(candidate.provider, credential),
             secrets=(call.presented_key,),
             user=call.identity.user_id,
             content_type=JSON,
         ),
-        body=body_for(call, plan, candidate),
+        body=outgoing.body,
         deadlines=deadlines_of(candidate),
         on_sending=attempt.sending,
     )
@@ -181,28 +181,6 @@ def deadlines_of(candidate: Candidate) -> Deadlines:
     )
 
 
-def asks_usage(call: Call, candidate: Candidate) -> bool:
-    """Whether the gateway asks for the usage of a stream by itself: on unified routes, when the client did not."""
-    return (
-        not call.verbatim
-        and call.ask.stream
-        and call.dialect == "openai_chat"
-        and call.ask.include_usage is not True
-        and candidate.provider.stored.include_usage
-    )
-
-
-def body_for(call: Call, plan: Plan, candidate: Candidate) -> bytes:
-    """The client's bytes with the provider's name of the model, usage asked for, and a lowered limit, if any of these."""
-    return openai_chat.rewrite_request(
-        call.body,
-        call.data,
-        model=candidate.deployment.upstream_name,
-        include_usage=asks_usage(call, candidate),
-        max_tokens=plan.lowered_output,
-    )
-
-
 async def _refusal(
     gateway: Gateway,
     candidate: Candidate,
@@ -233,7 +211,8 @@ async def _refusal(
         content_type = next((value for name, value in reply.headers if name.lower() == b"content-type"), b"")
         if not content_type.startswith(b"application/json"):
             content_type, body = b"application/json", b""
-        raise PassedOn(status, masked(body, candidate.provider, secrets), content_type)
+        body, content_type = candidate.passage.refusal(status, masked(body, candidate.provider, secrets), content_type)
+        raise PassedOn(status, body, content_type)
     log.warning("provider failed", provider=stored.slug, status=status)
     raise ApiError.of("upstream_error", provider=stored.slug, reason=f"it answered with status {status}")
 

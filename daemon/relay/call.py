@@ -9,6 +9,7 @@ from daemon.domain.admission import Ask
 from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import Terms
+from daemon.relay.passage import Passage
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
 
@@ -46,10 +47,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A provider and the name by which it knows the model."""
+    """A provider, the name by which it knows the model, and how the call's bytes go there and come back."""
 
     provider: Provider
     deployment: StoredDeployment
+    passage: Passage
 
 
 @dataclass(slots=True)

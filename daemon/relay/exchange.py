@@ -19,13 +19,14 @@ from daemon.domain.errors import ApiError
 from daemon.domain.usage import InvalidUsage, Usage
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
-from daemon.protocols.openai_chat import StreamAdapter
+from daemon.protocols.dialects import Reader
 from daemon.protocols.sse import LineTooLong
 from daemon.relay import attempts, settlement
 from daemon.relay.admission import Held, admit
 from daemon.relay.attempts import PassedOn, Reply
 from daemon.relay.call import Call, ClientGone, Denied, Plan
 from daemon.relay.client import Client, Headers
+from daemon.relay.passage import Stream, Whole
 from daemon.relay.settlement import Result
 from daemon.upstream import headers
 from daemon.upstream.errors import UpstreamError, UpstreamTimeout
@@ -41,6 +42,7 @@ REPLY_BYTES = 256 * 1024 * 1024
 REST_S = 0.25
 LAST_WORD_S = 1.0  # at a stop
 REST_BYTES = 64 * 1024
+LOSSES_SHOWN = 1000
 
 
 class Exchange:
@@ -177,7 +179,8 @@ class _Relay:
         self._sent = False  # the provider may have seen the request
         self._text = ""  # what a non-streaming reply said, for an estimate
         self._usage: Usage | None = None
-        self._reader = dialects.reader(self._call.dialect)
+        self._passage = plan.candidates[0].passage  # of the candidate that replied, once one did
+        self._stream_of: Stream | None = None
         self._marked = 0.0
 
     async def run(self) -> None:
@@ -190,6 +193,7 @@ class _Relay:
             try:
                 reply = await attempts.first_reply(self._gateway, self._call, self._plan, self._result)
                 self._sent = True
+                self._passage = reply.candidate.passage
                 try:
                     await self._relay(reply)
                 finally:
@@ -214,6 +218,12 @@ class _Relay:
         """The provider failed. What was delivered is charged; nothing else is."""
         await self._close("error", error.http_status, error.code)
         with suppress(ClientGone):
+            await self._tell(error)
+
+    async def _tell(self, error: ApiError) -> None:
+        if self._client.started and self._stream_of is not None:
+            await self._client.finish(self._stream_of.fail(error))
+        else:
             await self._exchange._answer(error)
 
     async def _interrupted(self, error: BaseException) -> None:
@@ -228,24 +238,25 @@ class _Relay:
         await self._close("error", 503, stopped.code)
         with suppress(ClientGone, TimeoutError):
             async with asyncio.timeout(LAST_WORD_S):
-                await self._exchange._answer(stopped)
+                await self._tell(stopped)
 
-    async def _close(self, status: str, http_status: int, code: str | None) -> None:
-        """Close the hold once: charge what was used or delivered, release it when that is nothing."""
+    async def _close(self, status: str, http_status: int, code: str | None) -> Usage | None:
+        """Close the hold once: charge what was used or delivered (returned), release it when that is nothing."""
         if self._closed:
-            return
+            return None
         self._closed = True
         result, now = self._result, time.monotonic()
         result.status, result.http_status, result.error_code = status, http_status, code
         used = await self._used(whole=status == "ok", gone=status == "client_disconnected")
         if used is None:
             await settlement.release(self._gateway, self._call, self._plan, result, now)
-            return
+            return None
         try:
             await settlement.settle(self._gateway, self._call, self._plan, result, used, now)
         except DatabaseUnavailable:
             settlement.settle_later(self._gateway, self._call, self._plan, result, used, now)
             raise
+        return used
 
     def _give_back(self, now: float) -> None:
         """The database was away before anything was delivered: nothing is charged, as soon as it is back."""
@@ -256,21 +267,20 @@ class _Relay:
 
     async def _used(self, *, whole: bool, gone: bool) -> Usage | None:
         """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
-        reader = self._reader
-        found = self._usage or reader.usage
-        delivered = reader.delivered or self._text or self._marked > 0
+        reader = self._stream_of.reader if self._stream_of is not None else None
+        found = self._usage or (reader.usage if reader is not None else None)
+        delivered = (reader is not None and reader.delivered) or self._text or self._marked > 0
         if found is not None and (whole or delivered or gone):
-            early = reader.early_usage and not (whole and self._call.dialect == dialects.OPENAI_CHAT)
-            return await self._at_least_delivered(found, at_once=not whole) if early else found
+            if reader is None or not reader.early_usage or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
+                return found
+            return await self._at_least_delivered(found, reader.estimate_text(), at_once=not whole)
         if whole or delivered or (gone and self._sent):
-            return await settlement.estimated_usage(
-                self._gateway, self._call, self._plan, self._text or reader.estimate_text(), at_once=not whole
-            )
+            text = self._text or (reader.estimate_text() if reader is not None else "")
+            return await settlement.estimated_usage(self._gateway, self._call, self._plan, text, at_once=not whole)
         return None
 
-    async def _at_least_delivered(self, found: Usage, *, at_once: bool) -> Usage:
+    async def _at_least_delivered(self, found: Usage, text: str, *, at_once: bool) -> Usage:
         """The usage was told before the text, as Anthropic does first, and never again: its output is what was delivered."""
-        text = self._reader.estimate_text()
         estimate = await settlement.estimated_usage(self._gateway, self._call, self._plan, text, at_once=at_once)
         counted = estimate.output_tokens
         if counted <= found.output_tokens:
@@ -295,13 +305,18 @@ class _Relay:
         except (UpstreamError, LineTooLong) as error:
             raise ApiError.of("upstream_error", provider=provider.slug, reason=str(error)) from error
 
-    def _head(self, reply: Reply) -> Headers:
+    def _head(self, reply: Reply, content_type: bytes | None) -> Headers:
+        """`content_type`: of a reply that was translated; None: the provider's."""
         stored = reply.candidate.provider.stored
         head = headers.reply_headers(reply.upstream.headers, secrets=reply.secrets)
+        if content_type is not None:
+            head = [(b"content-type", content_type), *(header for header in head if header[0] != b"content-type")]
         head.append((b"x-gateway-model", self._plan.model.public_id.encode("utf-8", "replace")))
         head.append((b"x-gateway-provider", stored.slug.encode()))
         if self._plan.lowered_output is not None:
             head.append((b"x-gateway-max-tokens", b"%d" % self._plan.lowered_output))
+        if losses := self._passage.losses:
+            head.append((b"x-gateway-dropped", ",".join(losses).encode("ascii", "replace")[:LOSSES_SHOWN]))
         return head
 
     async def _whole(self, reply: Reply, content_type: bytes) -> None:
@@ -309,33 +324,29 @@ class _Relay:
         body = await reply.upstream.read(REPLY_BYTES)
         self._result.ttft_ms = int((time.monotonic() - self._call.started) * 1000)
         self._exchange._interruptible = False
-        dialect, slug = self._call.dialect, reply.candidate.provider.stored.slug
         try:
             data = jiter.from_json(body)
         except ValueError:
             data = None
-        if isinstance(data, dict):
-            if dialect != dialects.RAW and data.get("error") and "choices" not in data:
-                raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
-            try:
-                self._usage = dialects.usage_of(dialect, data)
-            except InvalidUsage as error:
-                log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
-            if self._usage is None:
-                self._text = dialects.reply_text(dialect, data)
-        elif dialect != dialects.RAW:
-            raise ApiError.of("upstream_error", provider=slug, reason="its reply cannot be read")
-        if not self._call.verbatim and reply.candidate.deployment.upstream_name != self._call.ask.model:
-            body = dialects.rewrite_reply_model(self._call.dialect, body, self._call.ask.model)
-        await self._settled(reply, body)
+        try:
+            whole = self._passage.whole(body, data)
+        except ValueError as error:
+            slug = reply.candidate.provider.stored.slug
+            raise ApiError.of("upstream_error", provider=slug, reason=str(error)) from error
+        try:
+            self._usage = whole.usage()
+        except InvalidUsage as error:
+            log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
+        if self._usage is None:
+            self._text = whole.text()
+        await self._settled(reply, whole)
 
-    async def _settled(self, reply: Reply, body: bytes) -> None:
+    async def _settled(self, reply: Reply, whole: Whole) -> None:
         self._closed = True
         self._result.http_status = reply.upstream.status
         used = await self._used(whole=True, gone=False)
         assert used is not None
-        if self._usage is None and not self._call.verbatim:
-            body = dialects.rewrite_reply_usage(self._call.dialect, body, used)
+        body = whole.encode(used if self._usage is None else None)
         if self._exchange._left:
             self._result.status, self._result.error_code = "client_disconnected", "client_disconnected"
         now = time.monotonic()
@@ -344,32 +355,29 @@ class _Relay:
         except DatabaseUnavailable:
             self._give_back(now)
             raise
-        head = self._head(reply)
+        head = self._head(reply, whole.content_type)
         head.append((b"x-gateway-cost", format_usd(settled.charged_nanos).encode()))
         await self._client.whole(reply.upstream.status, head, body)
 
     async def _stream(self, reply: Reply, content_type: bytes) -> None:
         """A stream: what arrives goes on at once, but for its end, which waits for the settlement."""
-        call, client, reader = self._call, self._client, self._reader
-        requested = call.ask.model if not call.verbatim else None
-        if reply.candidate.deployment.upstream_name == requested:
-            requested = None
-        adapter = dialects.adapter(call.dialect, strip_usage=attempts.asks_usage(call, reply.candidate), model_name=requested)
+        client = self._client
+        stream = self._stream_of = self._passage.stream()
+        reader = stream.reader
         drained, events, held = 0, -1, b""
         async for chunk in reply.upstream.chunks():
-            reader.feed(chunk)
-            out = adapter.feed(chunk)
+            out = stream.feed(chunk)
             if self._marked == 0.0:
                 held += out
-                if not self._worth_a_head(reply, held):
+                if not self._worth_a_head(reply, reader, held):
                     continue
-                await self._begin(reply)
+                await self._begin(reply, stream)
                 events, out = 0, held
             if reader.events != events:
                 events = reader.events
                 reply.upstream.progress()
             if reader.done or reader.error is not None:
-                await self._end_of_stream(reply, out + await self._rest(reply, adapter) + adapter.flush())
+                await self._end_of_stream(reply, stream, out + await self._rest(reply, stream) + stream.flush())
                 return
             if self._exchange._left:
                 drained += len(chunk)
@@ -377,37 +385,37 @@ class _Relay:
                     raise ClientGone
                 continue
             await client.write(out)
-            self._watermark()
-        reader.flush()
+            self._watermark(reader)
+        rest = stream.flush()
         if self._marked == 0.0:
             raise ApiError.of(
                 "upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent no event that can be read"
             )
-        await self._end_of_stream(reply, adapter.flush())
+        await self._end_of_stream(reply, stream, rest)
 
-    def _worth_a_head(self, reply: Reply, held: bytes) -> bool:
+    def _worth_a_head(self, reply: Reply, reader: Reader, held: bytes) -> bool:
         """Whether a stream has begun: before its first event that says something the client gets a real status instead."""
-        reader, slug = self._reader, reply.candidate.provider.stored.slug
+        slug = reply.candidate.provider.stored.slug
         if self._call.verbatim or reader.delivered:
             return True
         if reader.error is not None:
             raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
         if len(held) > REST_BYTES:
             raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
-        return reader.events > getattr(reader, "garbage", 0)
+        return reader.events > reader.garbage
 
-    async def _rest(self, reply: Reply, adapter: StreamAdapter) -> bytes:
+    async def _rest(self, reply: Reply, stream: Stream) -> bytes:
         """What still comes after the last event, usually only the end: read, so that the connection can be used again."""
         rest = b""
         with suppress(TimeoutError, UpstreamError):
             async with asyncio.timeout(REST_S):
                 async for chunk in reply.upstream.chunks():
-                    rest += adapter.feed(chunk)
+                    rest += stream.feed(chunk)
                     if len(rest) > REST_BYTES:
                         break
         return rest
 
-    async def _begin(self, reply: Reply) -> None:
+    async def _begin(self, reply: Reply, stream: Stream) -> None:
         """Before the first byte goes out: the watermark is durable, so that a crash from now on charges."""
         self._marked = time.monotonic()
         self._result.ttft_ms = int((self._marked - self._call.started) * 1000)
@@ -427,34 +435,42 @@ class _Relay:
             if not self._exchange._may_drain():
                 raise ClientGone
             self._exchange._begin_drain()
-        head = self._head(reply)
+        head = self._head(reply, stream.content_type)
         head.append((b"cache-control", b"no-cache"))
         head.append((b"x-accel-buffering", b"no"))
         await self._client.start(reply.upstream.status, head)
 
-    def _watermark(self) -> None:
+    def _watermark(self, reader: Reader) -> None:
         now = time.monotonic()
         if now - self._marked < WATERMARK_S:
             return
         self._marked = now
-        tokens = max(1, self._reader.delivered_chars // CHARS_PER_TOKEN)
+        tokens = max(1, reader.delivered_chars // CHARS_PER_TOKEN)
         self._gateway.store.write_soon(
             partial(holds.mark_delivered, self._call.request_id, tokens), order=self._call.identity.user_id
         )
 
-    async def _end_of_stream(self, reply: Reply, rest: bytes) -> None:
+    async def _end_of_stream(self, reply: Reply, stream: Stream, rest: bytes) -> None:
         """The provider's stream is over: settle, then let the end go out."""
         self._exchange._interruptible = False
-        reader, slug = self._reader, reply.candidate.provider.stored.slug
+        reader, slug = stream.reader, reply.candidate.provider.stored.slug
         if reader.error is not None:
             await self._close("error", 502, "upstream_error")
+            if not stream.passes_errors:
+                rest += stream.fail(ApiError.of("upstream_error", provider=slug, reason=_words(reader.error)))
             await self._client.finish(attempts.masked(rest, reply.candidate.provider, reply.secrets))
             return
-        complete = reader.done or bool(reader.finish_reasons) or self._call.dialect == "raw"
+        complete = reader.done or bool(reader.finish_reasons) or self._passage.open_ended
         if not complete and not self._call.verbatim:
             broken = ApiError.of("upstream_error", provider=slug, reason="its stream ended before it was complete")
             await self._close("error", 502, broken.code)
-            await self._client.finish(rest + dialects.error_event(broken, self._call.envelope, self._call.request_id))
+            await self._client.finish(rest + stream.fail(broken))
             return
-        await self._close("client_disconnected" if self._exchange._left else "ok", 200, None)
-        await self._client.finish(rest)
+        used = await self._close("client_disconnected" if self._exchange._left else "ok", 200, None)
+        await self._client.finish(rest + stream.end(used))
+
+
+def _words(error: dict[str, Any]) -> str:
+    """What a provider's error inside a stream says."""
+    message = error.get("message")
+    return message if isinstance(message, str) and message else "its stream broke off with an error"

@@ -14,6 +14,7 @@ from daemon.domain.catalog import Provider
 from daemon.domain.pricing import Bill, Terms, price
 from daemon.domain.usage import INPUT_METERS, OUTPUT_METERS, Usage
 from daemon.gateway import Gateway
+from daemon.protocols.dialects import DIALECTS
 from daemon.relay.call import Attempt, Call, Plan
 from db import holds, usage
 from db.errors import DatabaseUnavailable
@@ -49,8 +50,8 @@ async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *
     """Counted by us, because the upstream did not say (or said nonsense). `at_once`: see `TokenCounter`."""
     if TOKEN_METERS.isdisjoint(plan.terms.rates):
         return Usage({})  # priced by what the request itself fixes: nothing to estimate
-    if call.dialect == "openai_chat":
-        prompt = await gateway.tokens.estimate_prompt(call.data, at_once=at_once)
+    if DIALECTS[call.dialect].protocol is not None:
+        prompt = await gateway.tokens.estimate_prompt(call.data, call.dialect, at_once=at_once)
     else:
         prompt = max(1, len(call.body) // 4)
     output = await gateway.tokens.estimate_text(text, at_once=at_once) if text else 0

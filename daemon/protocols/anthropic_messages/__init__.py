@@ -11,11 +11,12 @@ from daemon.protocols.anthropic_messages.count import Countable, count_reply, co
 from daemon.protocols.anthropic_messages.decoder import Decoder
 from daemon.protocols.anthropic_messages.encoder import Encoder
 from daemon.protocols.anthropic_messages.errors import read_error
-from daemon.protocols.anthropic_messages.tables import DEFAULT_MAX_TOKENS, VERSION, VERSION_HEADER, VERSIONS
+from daemon.protocols.anthropic_messages.tables import DEFAULT_MAX_TOKENS, NAME, VERSION, VERSION_HEADER, VERSIONS
 from daemon.protocols.anthropic_messages.usage import hosted_calls
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
+    "NAME",
     "VERSION",
     "VERSIONS",
     "VERSION_HEADER",

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.domain.strict_json import decode_object
-from daemon.protocols.rename import rename_model
 from daemon.protocols.openai_chat import rewrite_reply_usage, rewrite_request
+from daemon.protocols.rename import rename_model
 
 ODD = b'{ "messages":[{"role":"user","content":"\\"model\\":\\"x\\" \\u00e9"}],\t"temperature":1.0e0,"model" : "a", "n":1}'
 

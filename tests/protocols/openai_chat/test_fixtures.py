@@ -11,7 +11,6 @@ import pytest
 
 from daemon.domain.strict_json import decode_object
 from daemon.domain.usage import Usage
-from daemon.protocols.rename import rename_model
 from daemon.protocols.openai_chat import (
     StreamAdapter,
     StreamReader,
@@ -20,6 +19,7 @@ from daemon.protocols.openai_chat import (
     reply_text,
     usage_of,
 )
+from daemon.protocols.rename import rename_model
 
 ROOT = Path(__file__).parents[4] / "shared" / "fixtures"
 INDEX = ROOT / "index.json"

@@ -14,7 +14,6 @@ import pytest
 
 from daemon.domain.strict_json import decode_object
 from daemon.domain.usage import Usage
-from daemon.protocols.rename import rename_model
 from daemon.protocols.openai_chat import (
     StreamAdapter,
     StreamReader,
@@ -22,6 +21,7 @@ from daemon.protocols.openai_chat import (
     rewrite_request,
     usage_of,
 )
+from daemon.protocols.rename import rename_model
 
 ROOT = Path(__file__).parents[2] / "golden" / "openai_chat"
 CASES = sorted(path for path in ROOT.iterdir() if path.is_dir())

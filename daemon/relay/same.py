@@ -1,0 +1,88 @@
+"""The passage where client and provider speak alike: bytes pass, but for what the gateway must change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from daemon.domain.errors import ApiError
+from daemon.domain.usage import Usage
+from daemon.protocols import dialects
+from daemon.protocols.dialects import DIALECTS, OPENAI_CHAT, Dialect
+from daemon.relay.call import Call
+from daemon.relay.passage import Outgoing, Stream, Whole
+from db.snapshot import StoredDeployment, StoredProvider
+
+
+class Same:
+    """What changes: the model's name, a limit that the balance lowers, usage that we ask for. On a provider's own routes the
+    reply stays whole."""
+
+    losses: tuple[str, ...] = ()
+
+    def __init__(self, call: Call, provider: StoredProvider, deployment: StoredDeployment) -> None:
+        self._call = call
+        self.dialect = DIALECTS[call.dialect]
+        self.open_ended = call.dialect == dialects.RAW or self.dialect.protocol is None
+        self._upstream_name = deployment.upstream_name
+        self._asks_usage = (
+            not call.verbatim
+            and call.ask.stream
+            and call.dialect == OPENAI_CHAT
+            and call.ask.include_usage is not True
+            and provider.include_usage
+        )
+
+    @property
+    def _renames(self) -> bool:
+        return not self._call.verbatim and self._upstream_name != self._call.ask.model
+
+    def outgoing(self, lowered_output: int | None) -> Outgoing:
+        call = self._call
+        body = self.dialect.request(
+            call.body, call.data, model=self._upstream_name, include_usage=self._asks_usage, max_tokens=lowered_output
+        )
+        return Outgoing(call.upstream_path, call.query, body, call.headers)
+
+    def whole(self, body: bytes, data: Any) -> Whole:
+        if not isinstance(data, dict):
+            if self.dialect.name != dialects.RAW:
+                raise ValueError("its reply cannot be read")
+            return Whole(lambda: None, str, lambda used: body, None)
+        if self.dialect.failed(data):
+            raise ValueError("it answered with an error")
+
+        def encode(counted: Usage | None) -> bytes:
+            out = self.dialect.renamed(body, self._call.ask.model) if self._renames else body
+            return out if counted is None or self._call.verbatim else self.dialect.with_usage(out, counted)
+
+        return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, None)
+
+    def stream(self) -> Stream:
+        return _SameStream(self._call, self.dialect, self._asks_usage, self._call.ask.model if self._renames else None)
+
+    def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
+        return body, content_type
+
+
+class _SameStream:
+    content_type = None
+    passes_errors = True
+
+    def __init__(self, call: Call, dialect: Dialect, strip_usage: bool, model_name: str | None) -> None:
+        self._call = call
+        self.reader = dialect.reader()
+        self._adapter = dialects.adapter(dialect, strip_usage=strip_usage, model_name=model_name)
+
+    def feed(self, chunk: bytes) -> bytes:
+        self.reader.feed(chunk)
+        return self._adapter.feed(chunk)
+
+    def flush(self) -> bytes:
+        self.reader.flush()
+        return self._adapter.flush()
+
+    def end(self, usage: Usage | None) -> bytes:
+        return b""
+
+    def fail(self, error: ApiError) -> bytes:
+        return dialects.error_event(error, self._call.envelope, self._call.request_id)

@@ -1,0 +1,109 @@
+"""The passage where client and provider speak different dialects: everything goes through the canonical conversation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+from daemon.domain.chat import Chat, Losses
+from daemon.domain.errors import ApiError
+from daemon.domain.usage import Usage
+from daemon.protocols import dialects
+from daemon.protocols.base import ChatProtocol, StreamEncoder
+from daemon.protocols.decoded_reader import DecodedReader
+from daemon.protocols.dialects import ANTHROPIC_MESSAGES, DIALECTS, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
+from daemon.relay.call import Call
+from daemon.relay.passage import Outgoing, Stream, Whole
+
+EVENTS: Final = b"text/event-stream; charset=utf-8"
+JSON: Final = b"application/json"
+PATHS: Final = {
+    OPENAI_CHAT: "/v1/chat/completions",
+    OPENAI_RESPONSES: "/v1/responses",
+    ANTHROPIC_MESSAGES: "/v1/messages",
+}
+FOREIGN: Final = (b"anthropic-", b"openai-", b"x-stainless-")  # headers that mean something in the client's dialect only
+
+
+class Translated:
+    """One request, encoded for the provider when this is made; its reply comes back in the client's dialect."""
+
+    open_ended = False
+
+    def __init__(self, call: Call, chat: Chat, dialect: Dialect, protocol: ChatProtocol, name: str) -> None:
+        """`protocol`: the provider's; `name`: what it calls the model. ApiError when it can not carry the conversation."""
+        client = DIALECTS[call.dialect].protocol
+        assert client is not None
+        self._call, self._chat, self._client, self._protocol, self._name = call, chat, client, protocol, name
+        self.dialect = dialect
+        losses = Losses(list(chat.dropped))
+        self._request = protocol.encode_request(chat, name, losses)
+        self._losses = losses
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return tuple(self._losses.names)
+
+    def outgoing(self, lowered_output: int | None) -> Outgoing:
+        request = self._request
+        if lowered_output is not None:
+            chat = replace(self._chat, max_output=min(lowered_output, self._chat.max_output or lowered_output))
+            request = self._protocol.encode_request(chat, self._name, Losses())
+        kept = [header for header in self._call.headers if not header[0].lower().startswith(FOREIGN)]
+        return Outgoing(PATHS[self.dialect.name], "", _json(request), kept)
+
+    def whole(self, body: bytes, data: Any) -> Whole:
+        if not isinstance(data, dict) or self.dialect.failed(data):
+            raise ValueError("it answered with an error" if isinstance(data, dict) else "its reply cannot be read")
+        reply = self._protocol.decode_reply(data)
+
+        def encode(counted: Usage | None) -> bytes:
+            found = reply if counted is None else replace(reply, usage=counted)
+            return _json(self._client.encode_reply(found, self._call.ask.model, self._losses, self._chat))
+
+        return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, JSON)
+
+    def stream(self) -> Stream:
+        call = self._call
+        encoder = self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)
+        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder)
+
+    def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
+        try:
+            data = json.loads(body)
+        except ValueError:
+            data = None
+        message = dialects.message_of(data) if isinstance(data, dict) else ""
+        code = "not_found" if status == 404 else "invalid_request"
+        error = ApiError(status, code, "invalid_request_error", message or f"The provider answered with status {status}.")
+        _, _, encoded = dialects.error_reply(error, self._call.envelope, self._call.request_id)
+        return encoded, JSON
+
+
+class _TranslatedStream:
+    content_type = EVENTS
+    passes_errors = False
+
+    def __init__(self, reader: DecodedReader, encoder: StreamEncoder) -> None:
+        self.reader = reader
+        self._encoder = encoder
+
+    def feed(self, chunk: bytes) -> bytes:
+        return self._encoder.feed(self.reader.feed(chunk))
+
+    def flush(self) -> bytes:
+        return self._encoder.feed(self.reader.flush())
+
+    def end(self, usage: Usage | None) -> bytes:
+        return self._encoder.finish(usage)
+
+    def fail(self, error: ApiError) -> bytes:
+        return self._encoder.fail(error)
+
+
+def _json(value: object) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return json.dumps(value, separators=(",", ":")).encode()
