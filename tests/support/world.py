@@ -89,13 +89,17 @@ def refreshed(world: World, stack: ExitStack) -> World:
 
 
 def error_of(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The error of a reply that must be exactly this one, in OpenAI's envelope."""
+    """The error of a reply that must be exactly this one, in OpenAI's envelope or in that of the Messages API."""
     assert reply.status_code == status, f"{reply.status_code}: {reply.text[:500]}"
     assert reply.headers["content-type"].startswith("application/json")
     body = reply.json()
-    assert set(body) == {"error"}
     error: dict[str, Any] = body["error"]
-    assert set(error) >= ENVELOPE
+    if reply.request.url.path.endswith(("/messages", "/messages/count_tokens")):
+        assert (set(body), body["type"]) == ({"type", "error", "request_id"}, "error")
+        assert set(error) == ENVELOPE - {"param"}
+    else:
+        assert set(body) == {"error"}
+        assert set(error) >= ENVELOPE
     assert error["code"] == code, error
     assert isinstance(error["message"], str)
     assert error["message"]
