@@ -25,11 +25,15 @@ _METER_OF = {
     "cache_write_1h_mtok": ("cache_write_1h", 1_000_000),
     "input_audio_mtok": ("audio_input", 1_000_000),
     "output_audio_mtok": ("audio_output", 1_000_000),
+    "input_image_mtok": ("image_input", 1_000_000),
+    "output_image_mtok": ("image_output", 1_000_000),
     "audio_hours": ("second", 3600),
     "input_audio_hours": ("second", 3600),
     "input_mchars": ("character", 1_000_000),
     "requests_kcount": ("request", 1000),
     "rerank_searches_kcount": ("request", 1000),
+    "web_searches_kcount": ("hosted_call/web_search", 1000),
+    "storage_searches_kcount": ("hosted_call/file_search", 1000),
 }
 
 # Largest output in tokens, by the beginning of the name; the longest that fits counts.

@@ -1,10 +1,14 @@
-"""The meters that can be priced: unit, and whether a price is written per million units or per one.
+"""The meters that can be priced: unit, whether a price is written per million units or per one, and what a price may name.
+
+A price is of a meter, or by a *variant* of one kind of it: `image/1024x1024/high`, `hosted_call/web_search`. The plain meter is
+the price of every variant that has none of its own.
 
 To add a meter: 1. a line here; 2. the same name in daemon/domain/usage.py (a test compares the two).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from db import money
@@ -15,11 +19,12 @@ EVERY_METER = "*"
 
 @dataclass(frozen=True, slots=True)
 class Meter:
-    """`per_million`: prices are written in USD per 1,000,000 units, else per one unit."""
+    """`per_million`: prices are written in USD per 1,000,000 units, else per one unit. `variants`: what they are, if any."""
 
     name: str
     unit: str
     per_million: bool
+    variants: str = ""
 
 
 METERS: dict[str, Meter] = {
@@ -32,12 +37,17 @@ METERS: dict[str, Meter] = {
         Meter("output", "token", True),
         Meter("audio_input", "token", True),
         Meter("audio_output", "token", True),
-        Meter("image", "image", False),
+        Meter("image_input", "token", True),
+        Meter("image_output", "token", True),
+        Meter("image", "image", False, "SIZE or SIZE/QUALITY"),
         Meter("character", "character", False),
         Meter("second", "second", False),
         Meter("request", "request", False),
+        Meter("hosted_call", "call", False, "TOOL"),
     )
 }
+KEY_LENGTH = 40
+_VARIANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,27}(/[a-z0-9][a-z0-9_.-]{0,27})?")
 
 # What a model of a type must have a price for before it may be used. A tuple: every one of them; () : any meter.
 REQUIRED: dict[str, tuple[str, ...]] = {
@@ -50,21 +60,44 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class PriceKey:
+    """What a price is of: a meter, of which only one variant ("" for all of them)."""
+
+    meter: Meter
+    variant: str = ""
+
+
 def meter(name: str) -> Meter:
     """The meter of that name, or Invalid."""
     if name not in METERS:
-        raise Invalid(f"There is no meter {name!r}", f"Meters: {', '.join(METERS)}")
+        raise Invalid(f"There is no meter {name[:60]!r}", f"Meters: {', '.join(METERS)}")
     return METERS[name]
 
 
-def parse_price(name: str, text: str) -> int:
+def price_key(text: str) -> PriceKey:
+    """`METER` or `METER/VARIANT`, as prices are stored and written; Invalid for anything else."""
+    name, slash, variant = text.partition("/")
+    found = meter(name)
+    if slash and not found.variants:
+        raise Invalid(f"The meter {name!r} has no variants", f"Those that have: {', '.join(_with_variants())}")
+    if slash and (not _VARIANT.fullmatch(variant) or len(text) > KEY_LENGTH):
+        raise Invalid(f"{variant[:60]!r} is not a variant of {name}", f"Write {name}/{found.variants}, in lower case")
+    return PriceKey(found, variant)
+
+
+def _with_variants() -> list[str]:
+    return [f"{item.name}/{item.variants}" for item in METERS.values() if item.variants]
+
+
+def parse_price(key: str, text: str) -> int:
     """USD as people write it for that meter → nano-USD per million units."""
-    return money.parse_price(text, per_million=meter(name).per_million)
+    return money.parse_price(text, per_million=price_key(key).meter.per_million)
 
 
-def format_price(name: str, nanos: int) -> str:
+def format_price(key: str, nanos: int) -> str:
     """nano-USD per million units → USD as people write it for that meter."""
-    return money.format_price(nanos, per_million=meter(name).per_million)
+    return money.format_price(nanos, per_million=price_key(key).meter.per_million)
 
 
 def missing(model_type: str, priced: set[str]) -> tuple[str, ...]:

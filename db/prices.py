@@ -1,5 +1,6 @@
-"""Prices: one row per model, meter and time. A row is closed by `valid_to_at`, never changed: what was charged by it
-stays explainable.
+"""Prices: one row per model, time and meter (or variant of a meter, see db.meters).
+
+A row is closed by `valid_to_at`, never changed: what was charged by it stays explainable.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from db.errors import Invalid
-from db.meters import format_price, meter
+from db.meters import format_price, price_key
 from db.models import CatalogModel, Price
 from db.money import MAX_NANOS
 from db.names import model_row
@@ -42,7 +43,7 @@ class PriceView:
 def check(prices: Mapping[str, NewPrice]) -> None:
     """Every meter exists and every price is a whole number from 0 to 2^62."""
     for name, price in prices.items():
-        meter(name)
+        price_key(name)
         if isinstance(price.nanos, bool) or not isinstance(price.nanos, int) or not 0 <= price.nanos <= MAX_NANOS:
             raise Invalid(f"The price of {name} is out of range", "Prices are USD, 0 or more")
 

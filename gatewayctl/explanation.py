@@ -25,7 +25,7 @@ from db.settings import Settings
 from db.snapshot import StoredDeployment, StoredModel
 from gatewayctl.usage_rows import price_unit
 
-NO_AUDIO = frozenset({"audio_input", "audio_output"})
+TEXT_ONLY = frozenset({"audio_input", "audio_output", "image_input", "image_output"})  # meters that text does not use
 BYTES_PER_TOKEN = 4  # of a prompt, for asking in tokens; what is held is bounded by the bytes of the body
 ENDPOINTS = {
     "chat": "/v1/chat/completions",
@@ -94,7 +94,7 @@ def _ask(question: Question, model: StoredModel | None) -> Ask:
         media_parts=0,
         features=frozenset(),
         unbounded=(),
-        not_used=NO_AUDIO,
+        not_used=TEXT_ONLY,
     )
 
 
@@ -242,7 +242,7 @@ def _state(provider: Provider) -> str:
 
 def _prices(terms: Terms) -> list[dict[str, Any]]:
     rows = []
-    for meter, rate in terms.rates.items():
+    for meter, rate in terms.ordered():
         effective = Decimal(format_price(meter, rate.price_nanos)) * Decimal(rate.multiplier).scaleb(-18)
         rows.append(
             {

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from db.clock import iso
-from db.meters import METERS, format_price
+from db.meters import METERS, format_price, price_key
 from db.money import format_usd
 from db.reports import Totals
 from db.request_log import UsageDetail, UsageView
@@ -56,7 +56,12 @@ def log_row(view: UsageView) -> dict[str, Any]:
 def flat_row(view: UsageView) -> dict[str, Any]:
     """The same for CSV and Parquet: one column per meter instead of `usage`."""
     row = log_row(view)
-    return row | {f"usage_{meter}": view.usage.get(meter, 0) for meter in METERS}
+    counts = dict.fromkeys(METERS, 0)
+    for key, count in view.usage.items():
+        meter = key.partition("/")[0]  # a column has no room for variants
+        if meter in counts:
+            counts[meter] += count
+    return row | {f"usage_{meter}": count for meter, count in counts.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,7 @@ def price_lines(usage: dict[str, int], terms: dict[str, Any]) -> tuple[list[Pric
 
 def price_unit(meter: str) -> str:
     """'per 1M tokens', 'per image'."""
-    known = METERS[meter]
+    known = price_key(meter).meter
     return f"per 1M {known.unit}s" if known.per_million else f"per {known.unit}"
 
 

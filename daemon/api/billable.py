@@ -14,6 +14,7 @@ from daemon.protocols import dialects, openai_chat
 from daemon.protocols.conversation_asks import read_messages, read_responses
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
+NO_IMAGES = frozenset({"image_input", "image_output"})  # its usage does not tell tokens of images apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
         media_parts=request.media_parts,
         features=request.features,
         unbounded=request.unbounded,
-        not_used=frozenset() if audio else NO_AUDIO,
+        not_used=NO_IMAGES if audio else NO_IMAGES | NO_AUDIO,
         include_usage=request.include_usage,
     )
 

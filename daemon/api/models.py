@@ -12,7 +12,8 @@ from daemon.api.auth import Caller
 from daemon.api.reply import json_reply, optional_caller
 from daemon.domain.catalog import Catalog, is_priced, may_use
 from daemon.domain.errors import ApiError
-from daemon.domain.pricing import MULTIPLIER_ONE, Terms
+from daemon.domain.pricing import MULTIPLIER_ONE, Rate, Terms
+from daemon.domain.usage import meter_of
 from daemon.gateway import Gateway
 from db import __version__
 from db.money import format_price, half_up_div
@@ -22,36 +23,32 @@ MOST_ON_THE_LOOP = 50  # models; a longer list is made on a thread, as nobody el
 SAMPLING = {
     "chat": ("temperature", "top_p", "stop", "max_tokens", "seed", "frequency_penalty", "presence_penalty"),
 }
-# Meter → key of the `pricing` object; prices per one unit.
-PRICING_KEYS = (
-    ("input", "prompt"),
-    ("output", "completion"),
-    ("cached_input", "input_cache_reads"),
-    ("cache_write_5m", "input_cache_writes"),
-    ("image", "image"),
-    ("request", "request"),
-    ("audio_input", "audio_input"),
-    ("audio_output", "audio_output"),
-    ("character", "character"),
-    ("second", "second"),
-)
+# Meter → key of the `pricing` object where the two differ; prices per one unit.
+PRICING_KEYS = {
+    "input": "prompt",
+    "output": "completion",
+    "cached_input": "input_cache_reads",
+    "cache_write_5m": "input_cache_writes",
+    "cache_write_1h": "input_cache_writes_1h",
+}
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
 TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
 
 
-def per_unit(terms: Terms, meter: str) -> str | None:
-    """The price of one unit in USD, without exponent; None when the meter has no price of its own."""
-    rate = terms.rates.get(meter)
-    if rate is None:
-        return None
+def per_unit(rate: Rate) -> str:
+    """The price of one unit in USD, without exponent."""
     nanos_per_million = half_up_div(rate.price_nanos * rate.multiplier, MULTIPLIER_ONE)
     return format_price(nanos_per_million, per_million=False)
 
 
 def pricing(terms: Terms) -> dict[str, str]:
-    """The `pricing` object: one decimal string per priced meter."""
-    return {key: text for meter, key in PRICING_KEYS if (text := per_unit(terms, meter)) is not None}
+    """The `pricing` object: one decimal string per price; variants of a meter under its key with theirs (image/1024x1024)."""
+    found = {}
+    for key, rate in terms.ordered():
+        meter = meter_of(key)
+        found[f"{PRICING_KEYS.get(meter, meter)}{key.removeprefix(meter)}"] = per_unit(rate)
+    return found
 
 
 def visible(catalog: Catalog, caller: Caller | None) -> list[StoredModel]:

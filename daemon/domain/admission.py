@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
 from daemon.domain.errors import ApiError
+from daemon.domain.usage import meter_of
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
 
@@ -96,7 +97,7 @@ def admit(
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     if not is_priced(model):
         raise ApiError.of("unknown_model_pricing", model=ask.model, param="model")
-    if model.type in COUNTED_TYPES and any(model.prices.get(meter) and meter not in ask.extra for meter in COUNTED):
+    if model.type in COUNTED_TYPES and not _counted_meters(model) <= {meter_of(key) for key in ask.extra}:
         # Priced by what this endpoint's body does not tell: it would be free.
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     check_features(model, ask, strict=provider is None)
@@ -104,6 +105,11 @@ def admit(
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     input_bound, output_bound = bounds(model, ask, default_output)
     return Admitted(model, candidates(catalog, model, provider_id, protocols), input_bound, output_bound)
+
+
+def _counted_meters(model: StoredModel) -> set[str]:
+    """The meters of COUNTED that a model is sold by."""
+    return {meter for key, price in model.prices.items() if price and (meter := meter_of(key)) in COUNTED}
 
 
 def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from daemon.domain.pricing import PPM, Rate, Terms
+from daemon.domain.usage import meter_of
 from db.identity import Identity
 from db.meters import REQUIRED
 from db.snapshot import StoredCatalog, StoredDeployment, StoredModel, StoredProvider
@@ -104,7 +105,7 @@ class Catalog:
         if found is None:
             if len(self._terms) >= 20_000:
                 self._terms.clear()
-            terms = Terms({meter: self._rate(model, identity, meter, price) for meter, price in model.prices.items()})
+            terms = Terms({key: self._rate(model, identity, meter_of(key), price) for key, price in model.prices.items()})
             found = self._terms[key] = (terms, terms.to_json())
         return found
 
@@ -124,7 +125,7 @@ class Catalog:
     def list_terms(self, model: StoredModel) -> Terms:
         """The public rates: list price x model multiplier."""
         return Terms(
-            {meter: Rate(price, PPM, PPM, _multiplier(model.multipliers, meter)) for meter, price in model.prices.items()}
+            {key: Rate(price, PPM, PPM, _multiplier(model.multipliers, meter_of(key))) for key, price in model.prices.items()}
         )
 
 

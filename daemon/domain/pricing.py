@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import jiter
 
-from daemon.domain.usage import INPUT_METERS, MAX_COUNT, METERS, OUTPUT_METERS, Usage
+from daemon.domain.usage import INPUT_METERS, MAX_COUNT, METERS, OUTPUT_METERS, Usage, meter_of
 from db.money import half_up_div
 
 __all__ = [
@@ -42,8 +42,11 @@ FALLBACK: Final[dict[str, str]] = {
     "cache_write_1h": "input",
     "audio_input": "input",
     "audio_output": "output",
+    "image_input": "input",
+    "image_output": "output",
 }
 NO_METERS: Final[Mapping[str, int]] = {}
+ORDER: Final = {meter: place for place, meter in enumerate(METERS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,8 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The rates a hold was placed at, per meter. They are kept with the hold, so a price change never reaches
-    it.
+    """The rates a hold was placed at, by meter or variant of one. They are kept with the hold, so a price change never
+    reaches it.
     """
 
     rates: dict[str, Rate]
@@ -79,22 +82,48 @@ class Terms:
     _dearest: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for meter in self.rates:
-            if meter not in METERS:
-                raise ValueError(f"unknown meter {meter[:40]!r}")
-        weights = {meter: rate.price_nanos * rate.multiplier for meter, rate in self.rates.items()}
+        for key in self.rates:
+            if meter_of(key) not in METERS:
+                raise ValueError(f"unknown meter {key[:40]!r}")
+        weights = {key: rate.price_nanos * rate.multiplier for key, rate in self.rates.items()}
         object.__setattr__(self, "_weights", weights)
         object.__setattr__(self, "_dearest", (self._maximum(INPUT_METERS), self._maximum(OUTPUT_METERS)))
 
-    def rate(self, meter: str) -> Rate | None:
-        """The rate that applies to a meter, by its own price or by FALLBACK; None when it costs nothing."""
-        rate = self.rates.get(meter)
-        return rate if rate is not None else self.rates.get(FALLBACK.get(meter, ""))
+    def key(self, counted: str) -> str | None:
+        """Which price applies to a meter, or variant of one, that was counted; None when it costs nothing.
 
-    def weight(self, meter: str) -> int:
+        Its own; else that of the size without the quality, and of the meter; else by FALLBACK. Where only variants are
+        priced, one that is not among them (or not known) costs as much as the dearest: it must not be free.
+        """
+        key = counted
+        while key not in self.rates:
+            shorter = key.rpartition("/")[0]
+            if not shorter:
+                break
+            key = shorter
+        else:
+            return key
+        if (other := FALLBACK.get(key)) in self.rates:
+            return other
+        return max(self._variants(key), key=self._weights.__getitem__, default=None)
+
+    def rate(self, counted: str) -> Rate | None:
+        """The rate that applies to it, None when it costs nothing."""
+        key = self.key(counted)
+        return None if key is None else self.rates[key]
+
+    def weight(self, counted: str) -> int:
         """price x multipliers of one unit, in nano-USD x SCALE."""
-        weight = self._weights.get(meter)
-        return weight if weight is not None else self._weights.get(FALLBACK.get(meter, ""), 0)
+        key = self.key(counted)
+        return 0 if key is None else self._weights[key]
+
+    def bound(self, counted: str) -> int:
+        """The weight that a hold must cover: of a plain meter, the dearest of its variants, as any of them may be used."""
+        variants = [self._weights[key] for key in self._variants(counted)]
+        return max([self.weight(counted), *variants])
+
+    def _variants(self, meter: str) -> list[str]:
+        return [key for key in self.rates if key.startswith(f"{meter}/")]
 
     def dearest(self, not_used: frozenset[str]) -> tuple[int, int]:
         """The largest weight of an input-side and of an output-side meter, `not_used` left out."""
@@ -105,13 +134,13 @@ class Terms:
     def _maximum(self, meters: frozenset[str]) -> int:
         return max((self.weight(meter) for meter in meters), default=0)
 
+    def ordered(self) -> list[tuple[str, Rate]]:
+        """The rates in the order of METERS, the plain meter before its variants."""
+        return sorted(self.rates.items(), key=lambda item: (ORDER[meter_of(item[0])], item[0]))
+
     def to_json(self) -> str:
         """Compact text: {"input":[price,user,group,model],...} in the order of METERS."""
-        rows = (
-            f'"{name}":[{r.price_nanos},{r.user_ppm},{r.group_ppm},{r.model_ppm}]'
-            for name in METERS
-            if (r := self.rates.get(name)) is not None
-        )
+        rows = (f'"{key}":[{r.price_nanos},{r.user_ppm},{r.group_ppm},{r.model_ppm}]' for key, r in self.ordered())
         return "{" + ",".join(rows) + "}"
 
     @classmethod
@@ -165,11 +194,12 @@ def price(usage: Usage, terms: Terms) -> Bill:
             continue
         if count < 0:
             raise ValueError(f"negative count of {meter}")
-        rate = terms.rate(meter)
-        if rate is None:
+        key = terms.key(meter)
+        if key is None:
             missing.append(meter)
             continue
-        exact += count * terms.weight(meter)
+        rate = terms.rates[key]
+        exact += count * rate.price_nanos * rate.multiplier
         upstream += count * rate.price_nanos
         running = half_up_div(exact, SCALE)
         lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged))
@@ -192,8 +222,8 @@ def _counted(terms: Terms, extra: Mapping[str, int]) -> int:
     extras.
     """
     exact = 0 if "request" in extra else terms.weight("request")
-    for meter, count in extra.items():
-        exact += count * terms.weight(meter)
+    for key, count in extra.items():
+        exact += count * terms.bound(key)
     return exact
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "Usage",
     "checked_count",
     "combine",
+    "meter_of",
+    "with_counted",
 ]
 
 
@@ -54,10 +56,13 @@ METERS: Final[dict[str, Meter]] = {
         Meter("output", "token", "output", "generated tokens, reasoning included, audio excluded"),
         Meter("audio_input", "token", "input", "prompt tokens that are audio"),
         Meter("audio_output", "token", "output", "generated tokens that are audio"),
+        Meter("image_input", "token", "input", "prompt tokens that are images, where the host tells them apart"),
+        Meter("image_output", "token", "output", "generated tokens that are images"),
         Meter("image", "image", "counted", "images generated"),
         Meter("character", "character", "counted", "characters of text turned to speech"),
         Meter("second", "second", "counted", "seconds of audio transcribed, rounded up"),
         Meter("request", "request", "counted", "requests, 1 each"),
+        Meter("hosted_call", "call", "counted", "calls of tools that the provider runs, such as web searches"),
     )
 }
 INPUT_METERS: Final = frozenset(m.name for m in METERS.values() if m.side == "input")
@@ -70,8 +75,9 @@ MAX_COUNT: Final = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Counts per meter (absent = 0). `reasoning` is part of `output` and only reported; `estimated` = counted
-    by us.
+    """Counts per meter (absent = 0), or per variant of one (`image/1024x1024/high`, see db.meters).
+
+    `reasoning` is part of `output` and only reported; `estimated` = counted by us.
     """
 
     meters: dict[str, int]
@@ -102,6 +108,29 @@ def checked_count(value: object, field: str) -> int:
     if not 0 <= value <= MAX_COUNT:
         raise InvalidUsage(f"{field} is outside 0..{MAX_COUNT}")
     return value
+
+
+def meter_of(key: str) -> str:
+    """The meter of a count or price: 'image/1024x1024/high' → 'image'."""
+    return key.partition("/")[0]
+
+
+def with_counted(usage: Usage, counted: Mapping[str, int]) -> Usage:
+    """A usage and what the request itself fixes, by meter or variant.
+
+    A count that was reported wins. Of variants the one that was asked for wins, unless the reported one is that more exactly.
+    """
+    meters = dict(usage.meters)
+    for key, count in counted.items():
+        meter = meter_of(key)
+        reported = [name for name in meters if meter_of(name) == meter]
+        if not reported:
+            meters[key] = count
+            continue
+        for name in reported:
+            if key != meter and not f"{name}/".startswith(f"{key}/"):
+                meters[key] = meters.get(key, 0) + meters.pop(name)
+    return replace(usage, meters=meters)
 
 
 def combine(usages: Iterable[Usage]) -> Usage:

@@ -1,20 +1,21 @@
 """Images (POST /v1/images/generations and /edits): what bounds their cost, their usage, their stream.
 
 Bytes pass through; errors are in OpenAI's envelope. A model is priced by tokens or by the piece: the usage holds both the
-tokens that the host reports and the number of images, and the model's prices say which of them costs. Generations are JSON;
-edits are JSON or multipart, see daemon.protocols.forms.
+tokens that the host reports and the number of images by size and quality, and the model's prices say which of them costs.
+Generations are JSON; edits are JSON or multipart, see daemon.protocols.forms.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from daemon.domain.admission import Ask
-from daemon.domain.usage import METERS, InvalidUsage, Usage, checked_count
+from daemon.domain.usage import InvalidUsage, Usage, checked_count, meter_of
 from daemon.protocols.asks import NO_AUDIO, count_of, invalid, missing, model_of
 from daemon.protocols.event_reader import EventReader
 
-__all__ = ["LINE_MAX", "read", "read_edit", "size_and_quality", "stream_reader", "usage_of"]
+__all__ = ["LINE_MAX", "piece", "read", "read_edit", "size_and_quality", "stream_reader", "usage_of"]
 
 N_MAX: Final = 10
 IMAGES_MAX: Final = 16  # images that an edit may begin from
@@ -27,9 +28,11 @@ TOKENS_OF_INPUT: Final = 8_192  # of one image that an edit begins from, at high
 LINE_MAX: Final = 64 * 1024 * 1024  # an event holds a whole image in base64
 ENDS: Final = ("image_generation.completed", "image_edit.completed")
 
-# Where a usage divides into text and images: count -> (meter of its own, meter until there is such a one).
-INPUT: Final = (("text_tokens", "input", "input"), ("image_tokens", "image_input", "input"))
-OUTPUT: Final = (("text_tokens", "output", "output"), ("image_tokens", "image_output", "output"))
+# Where a usage divides: count -> meter. What is left over is in the first.
+INPUT: Final = (("text_tokens", "input"), ("image_tokens", "image_input"))
+OUTPUT: Final = (("text_tokens", "output"), ("image_tokens", "image_output"))
+# A size or quality as a price may name it; another one has no price of its own.
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,27}")
 
 
 def read(body: dict[str, Any], size: int) -> Ask:
@@ -55,7 +58,7 @@ def _read(body: dict[str, Any], size: int, images: int) -> Ask:
     if type(prompt) is not str:
         raise invalid("prompt", "it must be a string")
     n = count_of(body, "n", N_MAX) or 1
-    _, quality = size_and_quality(body)
+    size_asked, quality = size_and_quality(body)
     partial = count_of(body, "partial_images", PARTIAL_MAX, 0) or 0
     text = len(prompt.encode("utf-8", "replace"))
     return Ask(
@@ -69,7 +72,7 @@ def _read(body: dict[str, Any], size: int, images: int) -> Ask:
         media_parts=0,
         features=frozenset(),
         unbounded=("svg",) if body.get("svg") else (),
-        extra={"image": n},
+        extra={piece(size_asked, quality): n},
         not_used=NO_AUDIO,
     )
 
@@ -85,13 +88,23 @@ def size_and_quality(body: dict[str, Any]) -> tuple[str, str]:
     return found[0], found[1]
 
 
+def piece(size: object, quality: object) -> str:
+    """What an image is counted as: image/SIZE/QUALITY, as far as they are known, for models that are priced by them."""
+    found = "image"
+    for value in (size, quality):
+        if type(value) is not str or value == "auto" or not _NAME.fullmatch(value.lower()):
+            break
+        found += f"/{value.lower()}"
+    return found
+
+
 def usage_of(body: dict[str, Any]) -> Usage | None:
     """Tokens of a reply or of a stream's last event, and its images; None when it has neither, InvalidUsage when untrue."""
     meters = _tokens(body.get("usage"))
     data = body.get("data")
     images = len(data) if type(data) is list else 1 if body.get("type") in ENDS else 0
     if images:
-        meters["image"] = images
+        meters[piece(body.get("size"), body.get("quality"))] = images
     return Usage(meters) if meters else None
 
 
@@ -107,25 +120,29 @@ def _tokens(usage: object) -> dict[str, int]:
     for meter, count in _split(usage, "output_tokens", OUTPUT).items():
         meters[meter] = count
     if cached:
-        count = checked_count(cached, "cached_tokens")
-        if count > meters["input"]:
+        meters["cached_input"] = left = checked_count(cached, "cached_tokens")
+        for meter in ("input", "image_input"):  # text stands first, so it is what a cache holds first
+            taken = min(left, meters.get(meter, 0))
+            if taken:
+                meters[meter] -= taken
+                left -= taken
+        if left:
             raise InvalidUsage("more cached tokens than prompt tokens")
-        meters["input"] -= count
-        meters["cached_input"] = count
     return meters
 
 
-def _split(usage: dict[str, Any], name: str, table: tuple[tuple[str, str, str], ...]) -> dict[str, int]:
+def _split(usage: dict[str, Any], name: str, table: tuple[tuple[str, str], ...]) -> dict[str, int]:
     total = checked_count(usage.get(name) or 0, name)
     details = _side(usage.get(f"{name}_details"))
-    meters = {table[0][2]: total}
-    for field, own, other in table[1:]:
+    rest = table[0][1]
+    meters = {rest: total}
+    for field, meter in table[1:]:
         part = checked_count(details.get(field) or 0, field)
         if part > total:
             raise InvalidUsage(f"more {field} than {name}")
-        if own in METERS and part:
-            meters[other] -= part
-            meters[own] = part
+        if part:
+            meters[rest] -= part
+            meters[meter] = part
     return meters
 
 
@@ -143,6 +160,6 @@ def stream_reader() -> EventReader:
         if found is None or event.get("type") not in ENDS:
             return found
         images += 1
-        return Usage({**found.meters, "image": images})
+        return Usage({key: images if meter_of(key) == "image" else count for key, count in found.meters.items()})
 
     return EventReader(usage, lambda event: "", ENDS, LINE_MAX)

@@ -11,8 +11,8 @@ from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
-from daemon.domain.pricing import Bill, Terms, price
-from daemon.domain.usage import INPUT_METERS, OUTPUT_METERS, Usage
+from daemon.domain.pricing import Terms, price
+from daemon.domain.usage import INPUT_METERS, OUTPUT_METERS, Usage, with_counted
 from daemon.gateway import Gateway
 from daemon.protocols.dialects import DIALECTS
 from daemon.relay.call import Attempt, Call, Plan
@@ -58,15 +58,13 @@ async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *
     return Usage({"input": prompt, "output": output}, estimated=True)
 
 
-def bill(plan: Plan, call: Call, found: Usage) -> Bill:
-    """Price a usage. The request itself is a unit; an estimate never costs more than what was held."""
-    rates = plan.terms.rates
-    counted = {meter: count for meter, count in call.ask.extra.items() if meter in rates}
-    if "request" in rates:
-        counted["request"] = 1
-    if counted:
-        found = Usage({**counted, **found.meters}, found.reasoning, found.estimated)
-    return price(found, plan.terms)
+def billable(plan: Plan, call: Call, found: Usage) -> Usage:
+    """What a usage is billed as: with what the request itself fixes, as far as it has a price. The request is a unit too."""
+    terms = plan.terms
+    if not call.ask.extra and "request" not in terms.rates:
+        return found
+    counted = {"request": 1, **call.ask.extra}
+    return with_counted(found, {key: count for key, count in counted.items() if terms.key(key) is not None})
 
 
 def row(
@@ -115,8 +113,9 @@ def attempts_json(attempts: list[Attempt]) -> str:
 
 
 async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found: Usage, now: float) -> Settled:
-    """Charge what was used; durable when this returns."""
-    cost = bill(plan, call, found)
+    """Charge what was used; durable when this returns. An estimate never costs more than what was held."""
+    found = billable(plan, call, found)
+    cost = price(found, plan.terms)
     amount = min(cost.cost_nanos, plan.amount_nanos) if found.estimated else cost.cost_nanos
     record = row(call, plan, result, now, used=found, cost_nanos=amount, upstream_cost_nanos=cost.upstream_cost_nanos)
     settled = await gateway.store.write(

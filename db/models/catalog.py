@@ -112,7 +112,7 @@ class Deployment(Table):
 
 
 class Price(Table):
-    """nano-USD per million units of a meter. Rows are closed by `valid_to_at`, never changed."""
+    """nano-USD per million units of a meter, or of what a price key names (db.meters). Rows are closed, never changed."""
 
     id = BigAutoField()
     model = ForeignKeyField(CatalogModel, column_name="model_id", on_delete="CASCADE")

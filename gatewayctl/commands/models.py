@@ -18,7 +18,10 @@ COLUMNS = ("id", "type", "provider", "enabled", "prices", "multiplier", "context
 TYPES = "chat|embedding|image|audio|rerank|moderation"
 
 PRICE = typer.Option(
-    [], metavar="METER=USD", help="Per million tokens; per one image, character, second, request. 0 is free. Repeat."
+    [],
+    metavar="METER=USD",
+    help="Per million tokens; per one image, character, second, request, hosted_call. Of one kind of image or tool: "
+    "image/1024x1024/high=USD, hosted_call/web_search=USD. 0 is free. Repeat.",
 )
 INPUT_PRICE = typer.Option(None, metavar="X", help="USD per million input tokens.")
 OUTPUT_PRICE = typer.Option(None, metavar="X", help="USD per million output tokens.")
@@ -53,11 +56,11 @@ def _written_prices(
 
 
 def _say(known: Any, used: dict[str, NewPrice]) -> None:
-    from db.meters import METERS, format_price
+    from db.meters import format_price, price_key
 
     taken = [
-        f"{meter} {format_price(meter, price.nanos)}/{'M ' if METERS[meter].per_million else ''}{METERS[meter].unit}"
-        for meter, price in used.items()
+        f"{key} {format_price(key, price.nanos)}/{'M ' if price_key(key).meter.per_million else ''}{price_key(key).meter.unit}"
+        for key, price in used.items()
         if price.source == known.source
     ]
     if taken:
@@ -173,9 +176,11 @@ def list_models(
     from db import catalog
 
     context.open_database()
-    views = catalog.list_all(feature=feature, model_type=type_, provider=provider)
+    rows = [shapes.model(view) for view in catalog.list_all(feature=feature, model_type=type_, provider=provider)]
+    if not output.state.json:  # a table has room for the plain meters
+        rows = [row | {"prices": {key: text for key, text in row["prices"].items() if key.isidentifier()}} for row in rows]
     output.rows(
-        [shapes.model(view) for view in views],
+        rows,
         COLUMNS,
         right=("multiplier", "context_length"),
         empty="No models. Try: gatewayctl models add gpt-4o-mini --provider openai",

@@ -249,12 +249,10 @@ def log(
 
 def _log_line(row: dict[str, Any]) -> dict[str, Any]:
     """With the two sums of tokens that a table has room for."""
-    usage: dict[str, int] = row["usage"]
-    inputs = ("input", "cached_input", "cache_write_5m", "cache_write_1h", "audio_input")
-    return row | {
-        "input": sum(usage.get(meter, 0) for meter in inputs),
-        "output": usage.get("output", 0) + usage.get("audio_output", 0),
-    }
+    from daemon.domain.usage import Usage
+
+    usage = Usage(row["usage"])
+    return row | {"input": usage.input_tokens, "output": usage.output_tokens}
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:

@@ -106,6 +106,44 @@ def test_meters_are_those_of_the_daemon() -> None:
     assert meters.format_price("second", meters.parse_price("second", "0.0001")) == "0.0001"
 
 
+def test_a_price_may_be_of_one_kind_of_image_or_tool() -> None:
+    assert meters.price_key("image/1024x1024/high") == meters.PriceKey(meters.METERS["image"], "1024x1024/high")
+    assert meters.price_key("hosted_call/web_search").variant == "web_search"
+    assert meters.price_key("input") == meters.PriceKey(meters.METERS["input"])
+    assert meters.parse_price("image/1024x1024", "0.04") == meters.parse_price("image", "0.04")
+    assert meters.format_price("hosted_call/web_search", 10_000_000 * 1_000_000) == "0.01"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "nothing", "nothing/x", "input/x", "second/x", "image/", "image//hd", "image/a/b/c", "image/A", "image/a b", "*",
+     "image/" + "x" * 35, "image/é", "hosted_call/-x"],
+)  # fmt: skip
+def test_what_is_no_price_key_is_refused(wrong: str) -> None:
+    with pytest.raises(Invalid):
+        meters.price_key(wrong)
+
+
+@pytest.mark.usefixtures("ready")
+def test_prices_of_variants_are_versioned_exported_and_imported_like_others() -> None:
+    texts = {"image": "0.05", "image/1024x1024/high": "0.17", "hosted_call/web_search": "0.01"}
+    new = {key: NewPrice(meters.parse_price(key, text)) for key, text in texts.items()}
+    catalog.add(catalog.NewModel(public_id="pictures", provider="openai", upstream="p", prices=new, type="image"))
+    catalog.update("pictures", new_prices={"image/1024x1024/high": NewPrice(0)})
+    exported = json.loads(catalog_file.export())["models"]
+    [entry] = [item for item in exported if item["id"] == "pictures"]
+    assert entry["prices"] == texts | {"image/1024x1024/high": "0"}
+    assert [item.nanos for item in prices.history("pictures") if item.meter == "image/1024x1024/high"] == [
+        0, new["image/1024x1024/high"].nanos,
+    ]  # fmt: skip
+    [change] = catalog_file.apply(catalog_file.parse(_file(entry)))
+    assert change.action == "keep"
+    catalog_file.apply(catalog_file.parse(_file(entry | {"prices": {"image/512x512": "0.02"}})))
+    assert set(catalog.show("pictures").prices) == {"image/512x512"}
+    stored = {model.public_id: model for model in snapshot.load().models}
+    assert stored["pictures"].prices == {"image/512x512": meters.parse_price("image", "0.02")}
+
+
 # The file
 
 
@@ -229,6 +267,12 @@ def test_known_types_and_units() -> None:
     assert embedding is not None
     assert speech is not None
     assert (embedding.type, set(embedding.prices)) == ("embedding", {"input"})
+    image = known_models.find("gpt-image-1", provider_slug="openai")
+    assert image is not None
+    assert image.prices["image_input"] > image.prices["input"]
+    searching = known_models.find("gpt-4o", provider_slug="openai")
+    assert searching is not None
+    assert meters.format_price("hosted_call/web_search", searching.prices["hosted_call/web_search"]) == "0.01"
     assert (speech.type, meters.format_price("second", speech.prices["second"])) == ("audio", "0.0001")
     rising = known_models.find("gemini-2.5-pro", provider_slug="gemini")
     assert rising is not None

@@ -36,9 +36,10 @@ rates = st.builds(
     st.sampled_from([1_000_000, 900_000, 1_000_001]),
     st.sampled_from([1_000_000, 1_500_000]),
 )
-terms = st.builds(Terms, st.dictionaries(st.sampled_from(sorted(METERS)), rates))
+VARIANTS = ("image/1024x1024", "image/1024x1024/high", "image/512x512/low", "hosted_call/web_search")
+terms = st.builds(Terms, st.dictionaries(st.sampled_from(sorted((*METERS, *VARIANTS))), rates))
 counts = st.integers(0, 2_000_000)
-usages = st.builds(Usage, st.dictionaries(st.sampled_from(sorted(METERS)), counts))
+usages = st.builds(Usage, st.dictionaries(st.sampled_from(sorted((*METERS, *VARIANTS))), counts))
 
 
 def test_the_worked_example_of_the_requirements_is_exact() -> None:
@@ -81,7 +82,7 @@ def test_meters_without_a_price_fall_back_by_the_table() -> None:
     assert price(Usage({"cached_input": 1_000_000}), own).cost_nanos == 0
 
 
-@pytest.mark.parametrize("meter", ["image", "character", "second", "request"])
+@pytest.mark.parametrize("meter", ["image", "image/1024x1024", "character", "second", "request", "hosted_call"])
 def test_a_counted_meter_without_a_price_costs_nothing_and_is_named(meter: str) -> None:
     bill = price(Usage({meter: 3, "input": 0}), GOLDEN)
     assert (bill.cost_nanos, bill.unpriced) == (0, (meter,))
@@ -172,3 +173,46 @@ def test_the_affordable_output_is_the_largest_that_fits(terms: Terms, bound: int
         assert ceiling(terms, bound, output, n) <= have
     if output < MAX_COUNT:
         assert ceiling(terms, bound, output + 1, n) > have
+
+
+SOLD_BY_SIZE = Terms(
+    {
+        "image": Rate(50),
+        "image/1024x1024": Rate(40),
+        "image/1024x1024/high": Rate(170),
+        "image/512x512/low": Rate(10),
+        "hosted_call/web_search": Rate(7),
+        "hosted_call/file_search": Rate(9),
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("counted", "applies", "most"),
+    [
+        ("image/1024x1024/high", 170, 170),
+        ("image/1024x1024/low", 40, 40),
+        ("image/1024x1024", 40, 170),
+        ("image/512x512/low", 10, 10),
+        ("image/512x512/high", 50, 50),
+        ("image/512x512", 50, 50),
+        ("image/2048x2048", 50, 50),
+        ("image", 50, 170),
+        ("hosted_call/web_search", 7, 7),
+        ("hosted_call/code_interpreter", 9, 9),  # only variants are priced: what is not among them must not be free
+        ("hosted_call", 9, 9),
+        ("second", 0, 0),
+    ],
+)
+def test_a_piece_costs_by_its_kind_and_is_held_at_the_dearest_it_may_be(counted: str, applies: int, most: int) -> None:
+    million = Usage({counted: 1_000_000})
+    assert price(million, SOLD_BY_SIZE).cost_nanos == applies
+    assert ceiling(SOLD_BY_SIZE, 0, 0, extra={counted: 1_000_000}) == most
+
+
+def test_terms_are_written_in_order_and_older_ones_are_read() -> None:
+    terms = Terms({"output": Rate(2), "image/s/hd": Rate(4), "image": Rate(3), "input": Rate(1)})
+    one = "1000000,1000000,1000000]"
+    text = f'{{"input":[1,{one},"output":[2,{one},"image":[3,{one},"image/s/hd":[4,{one}}}'
+    assert terms.to_json() == text
+    assert Terms.from_json(text) == terms

@@ -13,6 +13,8 @@ from daemon.domain.usage import (
     Usage,
     checked_count,
     combine,
+    meter_of,
+    with_counted,
 )
 
 
@@ -41,3 +43,31 @@ def test_a_count_within_the_cap_is_taken(good: int) -> None:
 def test_rounds_of_a_tool_loop_add_up() -> None:
     total = combine([Usage({"input": 10, "output": 5}, 2), Usage({"input": 30, "output": 20}, 0, estimated=True)])
     assert total == Usage({"input": 40, "output": 25}, 2, estimated=True)
+
+
+@pytest.mark.parametrize(
+    ("reported", "counted", "meters"),
+    [
+        ({}, {"character": 5}, {"character": 5}),
+        ({"request": 2}, {"request": 1}, {"request": 2}),
+        ({"second": 0}, {"second": 90}, {"second": 0}),
+        ({"input": 3}, {"image": 4}, {"input": 3, "image": 4}),
+        ({"image": 2}, {"image/s/hd": 4}, {"image/s/hd": 2}),
+        ({"image/s/low": 2}, {"image/s/hd": 4}, {"image/s/hd": 2}),
+        ({"image/s/low": 2, "image/t": 1}, {"image/s/hd": 4}, {"image/s/hd": 3}),
+        ({"image/s/low": 2}, {"image/s": 4}, {"image/s/low": 2}),
+        ({"image/sx/low": 2}, {"image/s": 4}, {"image/s": 2}),
+        ({"image/s/low": 2}, {"image": 4}, {"image/s/low": 2}),
+    ],
+)
+def test_a_reported_count_wins_and_the_kind_that_was_asked_for(
+    reported: dict[str, int], counted: dict[str, int], meters: dict[str, int]
+) -> None:
+    usage = Usage(reported, 7, estimated=True)
+    assert with_counted(usage, counted) == Usage(meters, 7, estimated=True)
+    assert usage.meters is reported
+
+
+def test_the_meter_of_a_variant() -> None:
+    assert [meter_of(key) for key in ("image", "image/1024x1024", "image/1024x1024/high")] == ["image"] * 3
+    assert Usage({"image/1024x1024/high": 3, "image_output": 2}).output_tokens == 2

@@ -83,6 +83,12 @@ ROWS: list[tuple[Read, dict[str, Any], dict[str, int] | None]] = [
     (openai_embeddings.usage_of, {"detail": "no"}, None),
     (openai_images.usage_of, {"data": [{}, {}]}, {"image": 2}),
     (openai_images.usage_of, {"data": [{}], "usage": {}}, {"image": 1}),
+    (openai_images.usage_of, {"data": [{}, {}], "size": "1536x1024", "quality": "high"}, {"image/1536x1024/high": 2}),
+    (openai_images.usage_of, {"data": [{}], "size": 5, "quality": "high"}, {"image": 1}),
+    (openai_images.usage_of, {"data": [{}], "usage": {"input_tokens": 50, "output_tokens": 60, "input_tokens_details":
+                                                      {"text_tokens": 10, "image_tokens": 40, "cached_tokens": 15},
+                                                      "output_tokens_details": {"text_tokens": 4, "image_tokens": 56}}},
+     {"input": 0, "image_input": 35, "cached_input": 15, "output": 4, "image_output": 56, "image": 1}),
     (openai_audio.usage_of, {"text": "x", "usage": {"type": "duration", "seconds": 8}}, {"second": 8}),
     (openai_audio.usage_of, {"text": "x", "duration": 8.47}, {"second": 9}),
     (openai_audio.usage_of, {"text": "x", "duration": "8.47"}, {"second": 9}),
@@ -121,6 +127,7 @@ def test_image_tokens_and_pieces_stand_side_by_side() -> None:
         (openai_completions.usage_of, []),
         (openai_embeddings.usage_of, {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}),
         (openai_images.usage_of, {**IMAGE_USAGE, "input_tokens": 1}),
+        (openai_images.usage_of, {**IMAGE_USAGE, "input_tokens_details": {"image_tokens": 40, "cached_tokens": 51}}),
         (openai_audio.usage_of, {"seconds": float("nan")}),
         (openai_audio.usage_of, {"input_tokens": 1, "input_token_details": {"audio_tokens": 2}}),
         (rerank.usage_of, {"total_tokens": 1.5}),
@@ -153,6 +160,8 @@ def test_a_stream_of_images_sums_pieces_and_takes_the_last_usage() -> None:
     assert reader.done
     assert reader.usage is not None
     assert (reader.usage.meters["image"], reader.usage.input_tokens) == (2, 50)
+    reader.feed(frames(done | {"size": "1024x1024", "quality": "low"}))
+    assert reader.usage.meters == {"input": 10, "image_input": 40, "output": 50, "image/1024x1024/low": 3}
 
 
 def test_streams_of_audio() -> None:
