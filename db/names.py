@@ -18,7 +18,7 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 # First segments of the URL space: a provider of that name could not be addressed as /v1/<provider>/….
 RESERVED_SLUGS = frozenset({
     "chat", "completions", "responses", "messages", "embeddings", "images", "audio", "moderations", "rerank",
-    "models", "provider", "v1", "api", "ai", "docs", "health", "status", "usage", "credits", "key", "keys",
+    "models", "provider", "v1", "v1beta", "api", "ai", "docs", "health", "status", "usage", "credits", "key", "keys",
     "portal", "metrics",
 })  # fmt: skip
 

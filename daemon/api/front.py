@@ -18,7 +18,7 @@ from daemon import log
 from daemon.api import passthrough
 from daemon.api.auth import Caller, authenticate
 from daemon.api.billable import UNIFIED, Endpoint
-from daemon.api.paths import normalise, provider_endpoint
+from daemon.api.paths import is_model_list, normalise, provider_endpoint
 from daemon.domain.errors import ApiError
 from daemon.domain.strict_json import InvalidJson, decode_object
 from daemon.gateway import Gateway
@@ -119,7 +119,7 @@ class Front:
                 await self._billable(gateway, request, endpoint, None, receive, length)
                 return
             prefixed = provider_endpoint(path)
-            if prefixed is not None and not _is_model_list(request.method, prefixed[1]):
+            if prefixed is not None and not (request.method in ("GET", "HEAD") and is_model_list(prefixed[1])):
                 await self._prefixed(gateway, request, *prefixed, receive, length)
                 return
         except ApiError as error:
@@ -375,10 +375,6 @@ async def _read_on(watchdog: Watchdog, receive: Receive) -> None:
                 read += len(message["body"])
     except TimeoutError:
         return
-
-
-def _is_model_list(method: str, endpoint: str) -> bool:
-    return method in ("GET", "HEAD") and (endpoint == "models" or endpoint.startswith("models/"))
 
 
 def _preflight(headers: Headers) -> Headers:

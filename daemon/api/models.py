@@ -9,92 +9,22 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from daemon.api.auth import Caller
-from daemon.api.reply import json_reply, optional_caller
-from daemon.domain.catalog import Catalog, is_priced, may_use
+from daemon.api.listing import ENTRIES, names, page, visible
+from daemon.api.reply import asked_shape, json_reply, optional_caller
 from daemon.domain.errors import ApiError
-from daemon.domain.pricing import MULTIPLIER_ONE, Rate, Terms
-from daemon.domain.usage import meter_of
 from daemon.gateway import Gateway
 from db import __version__
-from db.money import format_price, half_up_div
 from db.snapshot import StoredModel
 
+VARY = "Authorization, X-Api-Key, X-Goog-Api-Key, X-Goog-Api-Client, Anthropic-Version"
 MOST_ON_THE_LOOP = 50  # models; a longer list is made on a thread, as nobody else should wait for it
-SAMPLING = {
-    "chat": ("temperature", "top_p", "stop", "max_tokens", "seed", "frequency_penalty", "presence_penalty"),
-}
-# Meter → key of the `pricing` object where the two differ; prices per one unit.
-PRICING_KEYS = {
-    "input": "prompt",
-    "output": "completion",
-    "cached_input": "input_cache_reads",
-    "cache_write_5m": "input_cache_writes",
-    "cache_write_1h": "input_cache_writes_1h",
-}
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
 TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
 
 
-def per_unit(rate: Rate) -> str:
-    """The price of one unit in USD, without exponent."""
-    nanos_per_million = half_up_div(rate.price_nanos * rate.multiplier, MULTIPLIER_ONE)
-    return format_price(nanos_per_million, per_million=False)
-
-
-def pricing(terms: Terms) -> dict[str, str]:
-    """The `pricing` object: one decimal string per price; variants of a meter under its key with theirs (image/1024x1024)."""
-    found = {}
-    for key, rate in terms.ordered():
-        meter = meter_of(key)
-        found[f"{PRICING_KEYS.get(meter, meter)}{key.removeprefix(meter)}"] = per_unit(rate)
-    return found
-
-
-def visible(catalog: Catalog, caller: Caller | None) -> list[StoredModel]:
-    """Models that this caller may use; for nobody, the public ones. Unpriced ones are never shown."""
-    if caller is None:
-        return [m for m in catalog.models if m.enabled and not m.private and is_priced(m) and m.deployments]
-    return [m for m in catalog.models if may_use(m, caller.identity) and is_priced(m) and m.deployments]
-
-
-def entry(gateway: Gateway, catalog: Catalog, model: StoredModel, name: str, caller: Caller | None) -> dict[str, Any]:
-    """One item of the list, under one of the names that work."""
-    provider = catalog.providers[model.deployments[0].provider_id].stored
-    shown: dict[str, Any] = {
-        "id": name,
-        "object": "model",
-        "created": model.created_at // 1000,
-        "owned_by": provider.slug,
-        "name": model.display_name,
-        "description": model.description,
-        "type": model.type,
-        "pricing": pricing(catalog.list_terms(model)),
-        "context_length": model.context_length,
-        "max_output_length": model.max_output,
-        "input_modalities": list(model.input_modalities),
-        "output_modalities": list(model.output_modalities),
-        "supported_sampling_parameters": list(SAMPLING.get(model.type, ())),
-        "supported_features": sorted(model.features),
-    }
-    if name != model.public_id:
-        shown["canonical_id"] = model.public_id
-    if caller is not None:
-        shown["effective_pricing"] = pricing(catalog.terms(model, caller.identity)[0])
-    return shown
-
-
-def names(gateway: Gateway, catalog: Catalog, model: StoredModel) -> list[str]:
-    """Every name of a model that is listed: its id, its aliases, and `Provider#Model`."""
-    listed = [model.public_id, *model.aliases]
-    if gateway.settings.list_hash_ids:
-        for deployment in model.deployments:
-            listed.append(f"{catalog.providers[deployment.provider_id].stored.name}#{model.public_id}")
-    return list(dict.fromkeys(listed))
-
-
 def _headers(caller: Caller | None) -> dict[str, str]:
-    headers = {"Vary": "Authorization, X-Api-Key"}
+    headers = {"Vary": VARY}
     if caller is not None:
         headers["Cache-Control"] = "no-store"
     return headers
@@ -112,14 +42,13 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
         return caller
 
     def listing(models: list[StoredModel], caller: Caller | None) -> Response:
-        catalog = gateway.snapshot.catalog
-        data = [
-            entry(gateway, catalog, model, name, caller)
-            for model in models
-            if _wanted(model)
-            for name in names(gateway, catalog, model)
+        catalog, shape = gateway.snapshot.catalog, asked_shape()
+        hash_ids = gateway.settings.list_hash_ids
+        found = [
+            (model, name) for model in models if _wanted(model) for name in names(catalog, model, shape, hash_ids=hash_ids)
         ]
-        return json_reply({"object": "list", "data": data}, headers=_headers(caller))
+        shown = page(shape, found, request.args.to_dict(), lambda one: ENTRIES[shape](catalog, *one, caller))
+        return json_reply(shown, headers=_headers(caller))
 
     async def listed(models: list[StoredModel], caller: Caller | None) -> Response:
         if len(models) <= MOST_ON_THE_LOOP:
@@ -135,18 +64,21 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             if name.lower() in catalog.provider_names:
                 error.message += " If the id is of the form Provider#Model, encode `#` as `%23` in a URL."
             raise error
-        return json_reply(entry(gateway, catalog, found.model, name, caller), headers=_headers(caller))
+        return json_reply(ENTRIES[asked_shape()](catalog, found.model, name, caller), headers=_headers(caller))
 
     @blueprint.get("/v1/models")
+    @blueprint.get("/v1beta/models")
     async def list_models() -> Response:
         caller = await audience()
         return await listed(visible(gateway.snapshot.catalog, caller), caller)
 
     @blueprint.get("/v1/models/<path:name>")
+    @blueprint.get("/v1beta/models/<path:name>")
     async def get_model(name: str) -> Response:
         return one(name, await audience(), None)
 
     @blueprint.get("/v1/<slug>/models")
+    @blueprint.get("/v1/<slug>/v1beta/models")
     async def list_provider_models(slug: str) -> Response:
         caller = await audience()
         catalog = gateway.snapshot.catalog
@@ -161,6 +93,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
         return await listed(served, caller)
 
     @blueprint.get("/v1/<slug>/models/<path:name>")
+    @blueprint.get("/v1/<slug>/v1beta/models/<path:name>")
     async def get_provider_model(slug: str, name: str) -> Response:
         caller = await audience()
         if slug not in gateway.snapshot.catalog.provider_by_slug:

@@ -8,6 +8,7 @@ from typing import Any
 from quart import Response, request
 
 from daemon.api.auth import Caller, authenticate, presented_key
+from daemon.api.listing import Shape, shape_of
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
@@ -20,9 +21,11 @@ def json_reply(value: Any, status: int = 200, headers: dict[str, str] | None = N
 
 
 def error_reply(error: ApiError) -> Response:
-    """The error in the envelope of the path that was asked for."""
+    """The error in the envelope of what was asked for."""
     request_id = request.scope.get("state", {}).get("request_id", "")
-    status, head, body = dialects.error_reply(error, dialects.envelope_of(request.path), request_id)
+    shape = asked_shape()
+    envelope = dialects.envelope_of(request.path) if shape is Shape.OPENAI else shape.value
+    status, head, body = dialects.error_reply(error, envelope, request_id)
     headers = {name.decode(): value.decode() for name, value in head if name != b"content-type"}
     return Response(body, status, headers, content_type="application/json")
 
@@ -30,6 +33,11 @@ def error_reply(error: ApiError) -> Response:
 def raw_headers() -> list[tuple[bytes, bytes]]:
     """The request's headers as the server got them (names in lower case)."""
     return list(request.scope["headers"])
+
+
+def asked_shape() -> Shape:
+    """Whose API the client of this request speaks."""
+    return shape_of(request.path, raw_headers())
 
 
 async def caller_of(gateway: Gateway) -> Caller:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from daemon.domain.pricing import PPM, Rate, Terms
@@ -9,6 +10,8 @@ from daemon.domain.usage import meter_of
 from db.identity import Identity
 from db.meters import REQUIRED
 from db.snapshot import StoredCatalog, StoredDeployment, StoredModel, StoredProvider
+
+_ENCODED = re.compile(r"%(23|2[BDEFbdef]|3[Aa]|40|5[Ff]|7[Ee])")  # the marks that stand in ids, and `#`
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,17 @@ class Catalog:
         return self.providers[deployment.provider_id].stored.protocol
 
     def resolve(self, name: str) -> Resolution | None:
-        """Exact id, then alias, then `Provider#Model` in any case. Says nothing about who may use it."""
+        """Exact id, then alias, then `Provider#Model` or `provider/model` in any case. Says nothing about who may use it.
+
+        Ids hold no `%` and no `#`, so a name that was percent-encoded once too often is still this one name.
+        """
         model = self._by_id.get(name) or self._by_alias.get(name)
         if model is not None:
             return Resolution(model)
-        provider, separator, rest = name.partition("#")
+        if "%" in name:
+            decoded = _ENCODED.sub(lambda found: chr(int(found[1], 16)), name)
+            return self.resolve(decoded) if "%" not in decoded else None
+        provider, separator, rest = name.partition("#" if "#" in name else "/")
         if not separator or not provider or not rest:
             return None
         return self._by_provider.get((provider.lower(), rest.lower()))

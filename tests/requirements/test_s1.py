@@ -63,7 +63,30 @@ def test_s1_02_provider_hash_model_is_resolved_and_echoed(world: World) -> None:
     assert world.openai.requests == []
 
 
-@pytest.mark.parametrize("name", ["Nope#gpt-4o-mini", "OpenAI#", "#x", "#", "OpenAI#nothing"])
+def test_s1_02_a_slash_does_as_well_and_an_exact_id_wins(world: World) -> None:
+    for name in (
+        f"Claude/{CLAUDE}",
+        f"anthropic/{CLAUDE.upper()}",
+        f"CLAUDE/{CLAUDE}",
+        f"Claude%23{CLAUDE}",
+        f"claude%2f{CLAUDE}",
+    ):
+        reply = world.gateway.chat(world.alice.key, model=name)
+        assert (reply.status_code, reply.json()["model"]) == (200, name)
+        assert world.claude.requests[-1].json["model"] == CLAUDE
+    exact = f"anthropic/{world.name('exact')}"
+    for model, provider in ((exact, "openai"), (exact.partition("/")[2], "anthropic")):
+        prices = ("--input-price", "1", "--output-price", "1")
+        world.home.ok("models", "add", model, "--provider", provider, *prices, "--private", "--group", "g1")
+    reply = world.gateway.chat(world.alice.key, model=exact)
+    assert (reply.headers["x-gateway-provider"], reply.headers["x-gateway-model"]) == ("openai", exact)
+    assert [request.json["model"] for request in world.openai.requests] == [exact]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Nope#gpt-4o-mini", "OpenAI#", "#x", "#", "OpenAI#nothing", "Nope/gpt-4o-mini", "OpenAI/", "/", "OpenAI%2523gpt-4o-mini"],
+)
 def test_s1_02_a_wrong_hash_name_is_not_found(world: World, name: str) -> None:
     error_of(world.gateway.chat(world.alice.key, model=name), 404, "model_not_found")
     assert world.openai.requests == []
@@ -84,7 +107,14 @@ def test_s1_03_a_hash_in_the_path_is_percent_encoded(world: World) -> None:
 def test_s1_03_ids_may_hold_slashes(world: World) -> None:
     name = f"meta-llama/{world.name('Llama-3')}"
     world.home.ok("models", "add", name, "--provider", "openai", "--input-price", "1", "--output-price", "1", "--group", "g1")
-    for spelling in (name, name.replace("/", "%2F"), f"OpenAI%23{name}"):
+    for spelling in (
+        name,
+        name.replace("/", "%2F"),
+        f"OpenAI%23{name}",
+        f"openai/{name}",
+        f"OPENAI%2F{name}",
+        f"OpenAI%2523{name}",
+    ):
         assert world.gateway.get(f"/v1/models/{spelling}").status_code == 200, spelling
     assert world.gateway.chat(world.alice.key, model=name).json()["model"] == name
 
