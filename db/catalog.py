@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from db import audit, clock, multipliers, prices
 from db.engine import transaction
 from db.errors import Conflict, Invalid, NotFound, Refused
-from db.meters import EVERY_METER, format_price, missing
+from db.meters import EVERY_METER, format_price, missing, price_key
 from db.models import Alias, CatalogModel, Deployment, Grant, Group, Provider
 from db.models.catalog import MODEL_TYPES
 from db.money import PPM
@@ -190,24 +190,28 @@ def update(
     *,
     new_prices: Mapping[str, NewPrice] | None = None,
     replace_prices: bool = False,
+    without_prices: Collection[str] = (),
     provider: str | None = None,
     upstream: str | None = None,
     multiplier_ppm: int | None = None,
     **fields: Any,
 ) -> ModelView:
-    """Change the given fields. Prices hold from now on; requests that run keep theirs."""
+    """Change the given fields. Prices hold from now on (`without_prices` end); requests that run keep theirs."""
     row = model_row(name)
     values = _columns(fields)
     before = {field: getattr(row, field) for field in values}
     if values:
         CatalogModel.update(**values).where(CatalogModel.id == row.id).execute()
     after: dict[str, Any] = dict(values)
-    if new_prices is not None:
-        changed = prices.store(row.id, new_prices, clock.now_ms(), replace=replace_prices)
+    if new_prices is not None or without_prices:
+        given = new_prices or {}
+        for key in without_prices:
+            price_key(key)
+        changed = prices.store(row.id, given, clock.now_ms(), replace=replace_prices, without=without_prices)
         if changed:
             before["prices"] = changed
-            after["prices"] = {meter: text for meter, text in _logged_prices(new_prices).items() if meter in changed}
-    if new_prices is not None or "type" in values:
+            after["prices"] = {key: _logged_prices(given).get(key) for key in changed}
+    if new_prices is not None or without_prices or "type" in values:
         model_type = values.get("type", row.type)
         require_prices(row.public_id, model_type, set(prices.current(row.id).get(row.id, {})))
     if provider is not None or upstream is not None:

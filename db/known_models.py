@@ -131,22 +131,18 @@ def _standard_prices(model: Any) -> dict[str, Any]:
 def _meters(model: Any, context_length: int | None) -> tuple[dict[str, int], list[str]]:
     prices: dict[str, int] = {}
     notes: list[str] = []
-    rising: dict[int, list[str]] = {}
     for key, value in _standard_prices(model).items():
         if value is None or key not in _METER_OF:
             if value is not None and key.endswith(("searches_kcount", "executions_kcount")):
                 notes.append(f"{key.removesuffix('_kcount').replace('_', ' ')} cost extra and are not metered")
             continue
         meter, per = _METER_OF[key]
-        if not isinstance(value, Decimal):
-            start = value.tiers[0].start if value.tiers else None
-            if start is not None and (context_length is None or context_length > start):
-                rising.setdefault(start, []).append(meter)
-            value = value.base
-        nanos = _nanos_per_million(value, per)
-        prices[meter] = max(nanos, prices.get(meter, 0))
-    for start, meters in rising.items():
-        notes.append(f"{', '.join(meters)} cost more above {start} input tokens; the lower price is taken")
+        base = value if isinstance(value, Decimal) else value.base
+        prices[meter] = max(_nanos_per_million(base, per), prices.get(meter, 0))
+        for step in () if isinstance(value, Decimal) else value.tiers:
+            key = f"{meter}@{step.start}"
+            if context_length is None or context_length > step.start:
+                prices[key] = max(_nanos_per_million(step.price, per), prices.get(key, 0))
     return prices, notes
 
 

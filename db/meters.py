@@ -1,7 +1,8 @@
 """The meters that can be priced: unit, whether a price is written per million units or per one, and what a price may name.
 
 A price is of a meter, or by a *variant* of one kind of it: `image/1024x1024/high`, `hosted_call/web_search`. The plain meter is
-the price of every variant that has none of its own.
+the price of every variant that has none of its own. A *step* is the price of tokens of long requests: `input@200000` holds for
+all input tokens of a request with more than 200000 of them in all, `output@200000` for its output.
 
 To add a meter: 1. a line here; 2. the same name in daemon/domain/usage.py (a test compares the two).
 """
@@ -47,6 +48,7 @@ METERS: dict[str, Meter] = {
     )
 }
 KEY_LENGTH = 40
+MOST_STEP = 1_000_000_000
 _VARIANT = re.compile(r"[a-z0-9][a-z0-9_.-]{0,27}(/[a-z0-9][a-z0-9_.-]{0,27})?")
 
 # What a model of a type must have a price for before it may be used. A tuple: every one of them; () : any meter.
@@ -62,10 +64,11 @@ REQUIRED: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class PriceKey:
-    """What a price is of: a meter, of which only one variant ("" for all of them)."""
+    """What a price is of: a meter, of which one variant ("": all), or only in requests of more than `above` input tokens."""
 
     meter: Meter
     variant: str = ""
+    above: int = 0
 
 
 def meter(name: str) -> Meter:
@@ -76,7 +79,10 @@ def meter(name: str) -> Meter:
 
 
 def price_key(text: str) -> PriceKey:
-    """`METER` or `METER/VARIANT`, as prices are stored and written; Invalid for anything else."""
+    """`METER`, `METER/VARIANT` or `METER@TOKENS`, as prices are stored and written; Invalid for anything else."""
+    name, at, step = text.partition("@")
+    if at:
+        return _step(meter(name), step)
     name, slash, variant = text.partition("/")
     found = meter(name)
     if slash and not found.variants:
@@ -84,6 +90,20 @@ def price_key(text: str) -> PriceKey:
     if slash and (not _VARIANT.fullmatch(variant) or len(text) > KEY_LENGTH):
         raise Invalid(f"{variant[:60]!r} is not a variant of {name}", f"Write {name}/{found.variants}, in lower case")
     return PriceKey(found, variant)
+
+
+def place(key: str) -> tuple[int, int, str]:
+    """Sorts price keys: by the order of METERS, the plain meter before its steps and variants."""
+    found = price_key(key)
+    return list(METERS).index(found.meter.name), found.above, found.variant
+
+
+def _step(found: Meter, text: str) -> PriceKey:
+    if found.unit != "token":
+        raise Invalid(f"{found.name} is not counted in tokens, so its price has no steps", "Example: input@200000")
+    if not (text.isascii() and text.isdecimal() and text[0] != "0" and int(text) <= MOST_STEP):
+        raise Invalid(f"{text[:60]!r} is not a number of tokens from 1 to {MOST_STEP}", f"Example: {found.name}@200000")
+    return PriceKey(found, above=int(text))
 
 
 def _with_variants() -> list[str]:

@@ -5,7 +5,8 @@ A row is closed by `valid_to_at`, never changed: what was charged by it stays ex
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from db.errors import Invalid
@@ -41,17 +42,19 @@ class PriceView:
 
 
 def check(prices: Mapping[str, NewPrice]) -> None:
-    """Every meter exists and every price is a whole number from 0 to 2^62."""
+    """Every price key is one, and every price is a whole number from 0 to 2^62."""
     for name, price in prices.items():
         price_key(name)
         if isinstance(price.nanos, bool) or not isinstance(price.nanos, int) or not 0 <= price.nanos <= MAX_NANOS:
             raise Invalid(f"The price of {name} is out of range", "Prices are USD, 0 or more")
 
 
-def store(model_id: int, prices: Mapping[str, NewPrice], now: int, *, replace: bool = False) -> dict[str, str | None]:
-    """Close what differs and insert the new rows; `replace` also closes meters that are not named.
+def store(
+    model_id: int, prices: Mapping[str, NewPrice], now: int, *, replace: bool = False, without: Collection[str] = ()
+) -> dict[str, str | None]:
+    """Close what differs and insert the new rows; `replace` also closes all that is not named, `without` what it names.
 
-    Returns the changed meters with the earlier price as text. The caller audits and raises the version.
+    Returns the changed price keys with the earlier price as text. The caller audits and raises the version.
     """
     check(prices)
     rows = {row.meter: row for row in Price.select().where((Price.model == model_id) & Price.valid_to_at.is_null())}
@@ -61,8 +64,10 @@ def store(model_id: int, prices: Mapping[str, NewPrice], now: int, *, replace: b
         if earlier is not None and earlier.price_nanos == price.nanos:
             continue
         changed[name] = None if earlier is None else format_price(name, earlier.price_nanos)
-    for name in [name for name in rows if replace and name not in prices]:
+    gone = [name for name in rows if name not in prices and (replace or name in without)]
+    for name in gone:
         changed[name] = format_price(name, rows[name].price_nanos)
+    _check_steps((rows.keys() - gone) | prices.keys())
     if changed:
         closing = (Price.model == model_id) & Price.valid_to_at.is_null() & Price.meter.in_(sorted(changed))
         Price.update(valid_to_at=now).where(closing).execute()
@@ -78,6 +83,14 @@ def store(model_id: int, prices: Mapping[str, NewPrice], now: int, *, replace: b
                 source_date=new.source_date,
             ).execute()
     return changed
+
+
+def _check_steps(keys: AbstractSet[str]) -> None:
+    """A step is a step from something: Invalid when its meter has no price for shorter requests."""
+    for key in sorted(keys):
+        found = price_key(key)
+        if found.above and found.meter.name not in keys:
+            raise Invalid(f"There is a price for {key} and none for {found.meter.name}", f"Add --price {found.meter.name}=USD")
 
 
 def current(model_id: int | None = None) -> dict[int, dict[str, NewPrice]]:

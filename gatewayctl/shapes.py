@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from db.clock import iso
-from db.meters import format_price
+from db.meters import format_price, place
 from db.money import format_multiplier, format_usd
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def model(view: ModelView) -> dict[str, Any]:
         "description": view.description,
         "provider": first.provider if first else None,
         "upstream": first.upstream if first else None,
-        "prices": {meter: format_price(meter, price.nanos) for meter, price in view.prices.items()},
+        "prices": {key: format_price(key, view.prices[key].nanos) for key in sorted(view.prices, key=place)},
         "price_sources": sorted({price.source for price in view.prices.values()}),
         "price_dates": sorted({price.source_date for price in view.prices.values() if price.source_date}),
         "multiplier": format_multiplier(view.multiplier_ppm),

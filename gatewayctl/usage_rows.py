@@ -89,8 +89,8 @@ def price_lines(usage: dict[str, int], terms: dict[str, Any]) -> tuple[list[Pric
         PriceLine(
             meter=line.meter,
             count=line.count,
-            price=format_price(line.meter, line.price_nanos),
-            unit=price_unit(line.meter),
+            price=format_price(line.key, line.price_nanos),
+            unit=price_unit(line.key),
             multiplier=format(Decimal(line.multiplier).scaleb(-18).normalize(), "f"),
             amount=format_usd(line.amount_nanos),
         )
@@ -99,10 +99,13 @@ def price_lines(usage: dict[str, int], terms: dict[str, Any]) -> tuple[list[Pric
     return lines, bill.cost_nanos
 
 
-def price_unit(meter: str) -> str:
-    """'per 1M tokens', 'per image'."""
-    known = price_key(meter).meter
-    return f"per 1M {known.unit}s" if known.per_million else f"per {known.unit}"
+def price_unit(key: str) -> str:
+    """'per 1M tokens', 'per image', 'per 1M tokens above 200000 input tokens', 'per image 1024x1024/high'."""
+    found = price_key(key)
+    unit = f"per 1M {found.meter.unit}s" if found.meter.per_million else f"per {found.meter.unit}"
+    if found.above:
+        return f"{unit} above {found.above} input tokens"
+    return f"{unit} {found.variant}" if found.variant else unit
 
 
 def detail_row(detail: UsageDetail) -> dict[str, Any]:

@@ -73,48 +73,55 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The rates a hold was placed at, by meter or variant of one. They are kept with the hold, so a price change never
+    """The rates a hold was placed at, by price key (see db.meters). They are kept with the hold, so a price change never
     reaches it.
     """
 
     rates: dict[str, Rate]
     _weights: dict[str, int] = field(init=False, repr=False, compare=False)
-    _dearest: tuple[int, int] = field(init=False, repr=False, compare=False)
+    _steps: dict[str, tuple[tuple[int, str], ...]] = field(init=False, repr=False, compare=False)
+    _dearest: dict[tuple[frozenset[str], int], tuple[int, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        steps: dict[str, tuple[tuple[int, str], ...]] = {}
         for key in self.rates:
-            if meter_of(key) not in METERS:
+            meter = meter_of(key)
+            if meter not in METERS:
                 raise ValueError(f"unknown meter {key[:40]!r}")
+            if (above := key.removeprefix(meter)).startswith("@"):
+                steps[meter] = tuple(sorted((*steps.get(meter, ()), (int(above[1:]), key))))
         weights = {key: rate.price_nanos * rate.multiplier for key, rate in self.rates.items()}
         object.__setattr__(self, "_weights", weights)
-        object.__setattr__(self, "_dearest", (self._maximum(INPUT_METERS), self._maximum(OUTPUT_METERS)))
+        object.__setattr__(self, "_steps", steps)
+        object.__setattr__(self, "_dearest", {})
 
-    def key(self, counted: str) -> str | None:
+    def key(self, counted: str, input_tokens: int = 0) -> str | None:
         """Which price applies to a meter, or variant of one, that was counted; None when it costs nothing.
 
         Its own; else that of the size without the quality, and of the meter; else by FALLBACK. Where only variants are
-        priced, one that is not among them (or not known) costs as much as the dearest: it must not be free.
+        priced, one that is not among them (or not known) costs as much as the dearest: it must not be free. Of a price
+        with steps the last one below the request's `input_tokens` applies.
         """
         key = counted
-        while key not in self.rates:
-            shorter = key.rpartition("/")[0]
-            if not shorter:
-                break
-            key = shorter
-        else:
-            return key
-        if (other := FALLBACK.get(key)) in self.rates:
-            return other
-        return max(self._variants(key), key=self._weights.__getitem__, default=None)
+        while key not in self.rates and "/" in key:
+            key = key.rpartition("/")[0]
+        if key not in self.rates:
+            key = FALLBACK.get(key, key)
+        if key not in self.rates:
+            return max(self._variants(key), key=self._weights.__getitem__, default=None)
+        for above, step in self._steps.get(key, ()):
+            if input_tokens > above:
+                key = step
+        return key
 
     def rate(self, counted: str) -> Rate | None:
-        """The rate that applies to it, None when it costs nothing."""
+        """The rate that applies to it in a short request, None when it costs nothing."""
         key = self.key(counted)
         return None if key is None else self.rates[key]
 
-    def weight(self, counted: str) -> int:
+    def weight(self, counted: str, input_tokens: int = 0) -> int:
         """price x multipliers of one unit, in nano-USD x SCALE."""
-        key = self.key(counted)
+        key = self.key(counted, input_tokens)
         return 0 if key is None else self._weights[key]
 
     def bound(self, counted: str) -> int:
@@ -125,14 +132,21 @@ class Terms:
     def _variants(self, meter: str) -> list[str]:
         return [key for key in self.rates if key.startswith(f"{meter}/")]
 
-    def dearest(self, not_used: frozenset[str]) -> tuple[int, int]:
-        """The largest weight of an input-side and of an output-side meter, `not_used` left out."""
-        if not not_used:
-            return self._dearest
-        return self._maximum(INPUT_METERS - not_used), self._maximum(OUTPUT_METERS - not_used)
+    def dearest(self, not_used: frozenset[str], input_bound: int) -> tuple[int, int]:
+        """The largest weight of an input-side and of an output-side meter, `not_used` left out.
 
-    def _maximum(self, meters: frozenset[str]) -> int:
-        return max((self.weight(meter) for meter in meters), default=0)
+        `input_bound`: the most input tokens; a step that they do not reach is left out too.
+        """
+        reached = sorted({above for steps in self._steps.values() for above, _ in steps if above < input_bound})
+        found = self._dearest.get((not_used, len(reached)))
+        if found is None:
+            lengths = (0, *(above + 1 for above in reached))
+            found = self._most(INPUT_METERS - not_used, lengths), self._most(OUTPUT_METERS - not_used, lengths)
+            self._dearest[not_used, len(reached)] = found
+        return found
+
+    def _most(self, meters: frozenset[str], lengths: tuple[int, ...]) -> int:
+        return max((self.weight(meter, length) for meter in meters for length in lengths), default=0)
 
     def ordered(self) -> list[tuple[str, Rate]]:
         """The rates in the order of METERS, the plain meter before its variants."""
@@ -159,13 +173,14 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One meter of a bill. `multiplier` is user x group x model in parts per 10^18 (exact)."""
+    """One meter of a bill. `multiplier` is user x group x model in parts per 10^18 (exact); `key`: the price that applied."""
 
     meter: str
     count: int
     price_nanos: int
     multiplier: int
     amount_nanos: int
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +202,7 @@ def price(usage: Usage, terms: Terms) -> Bill:
     OverflowError above 2^62 nano-USD, which no price within its limits reaches with counts up to MAX_COUNT.
     """
     exact = upstream = charged = 0
+    input_tokens = usage.input_tokens
     lines: list[Line] = []
     missing: list[str] = []
     for meter, count in usage.meters.items():
@@ -194,7 +210,7 @@ def price(usage: Usage, terms: Terms) -> Bill:
             continue
         if count < 0:
             raise ValueError(f"negative count of {meter}")
-        key = terms.key(meter)
+        key = terms.key(meter, input_tokens)
         if key is None:
             missing.append(meter)
             continue
@@ -202,7 +218,7 @@ def price(usage: Usage, terms: Terms) -> Bill:
         exact += count * rate.price_nanos * rate.multiplier
         upstream += count * rate.price_nanos
         running = half_up_div(exact, SCALE)
-        lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged))
+        lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged, key))
         charged = running
     upstream_nanos = half_up_div(upstream, UNITS)
     if charged > MAX_COST_NANOS or upstream_nanos > MAX_COST_NANOS:
@@ -237,12 +253,12 @@ def ceiling(
 ) -> int:
     """The most a request can cost, in nano-USD, rounded up: what a hold must reserve.
 
-    Any split of `input_bound` prompt tokens and `output_bound * n` generated tokens over their meters costs
-    no more: each side is taken at the dearest rate of its meters. One request is counted, and `extra` counts
-    of other meters. `not_used` names meters this request cannot incur (audio on a text request), whose dearer
-    rate need not be held.
+    Any split of `input_bound` prompt tokens and `output_bound * n` generated tokens over their meters costs no more:
+    each side is taken at the dearest rate of its meters, and of steps those that so many tokens reach. One request is
+    counted, and `extra` counts of other meters. `not_used` names meters this request cannot incur (audio on a text
+    request), whose dearer rate need not be held.
     """
-    dear_input, dear_output = terms.dearest(not_used)
+    dear_input, dear_output = terms.dearest(not_used, input_bound)
     exact = input_bound * dear_input + output_bound * n * dear_output + _counted(terms, extra)
     return -(-exact // SCALE)
 
@@ -256,7 +272,7 @@ def affordable_output(
     not_used: frozenset[str] = frozenset(),
 ) -> int:
     """The largest output_bound whose ceiling is within `available_nanos`; 0 if none, at most MAX_COUNT."""
-    dear_input, dear_output = terms.dearest(not_used)
+    dear_input, dear_output = terms.dearest(not_used, input_bound)
     left = available_nanos * SCALE - input_bound * dear_input - _counted(terms, extra)
     if left < 0:
         return 0

@@ -111,8 +111,8 @@ def checked_count(value: object, field: str) -> int:
 
 
 def meter_of(key: str) -> str:
-    """The meter of a count or price: 'image/1024x1024/high' → 'image'."""
-    return key.partition("/")[0]
+    """The meter of a count or price: 'image/1024x1024/high' → 'image', 'input@200000' → 'input'."""
+    return key.partition("/")[0].partition("@")[0]
 
 
 def with_counted(usage: Usage, counted: Mapping[str, int]) -> Usage:

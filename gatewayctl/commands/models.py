@@ -21,7 +21,8 @@ PRICE = typer.Option(
     [],
     metavar="METER=USD",
     help="Per million tokens; per one image, character, second, request, hosted_call. Of one kind of image or tool: "
-    "image/1024x1024/high=USD, hosted_call/web_search=USD. 0 is free. Repeat.",
+    "image/1024x1024/high=USD, hosted_call/web_search=USD. Of requests with more input tokens: input@200000=USD. 0 is free, "
+    "none (update) ends it. Repeat.",
 )
 INPUT_PRICE = typer.Option(None, metavar="X", help="USD per million input tokens.")
 OUTPUT_PRICE = typer.Option(None, metavar="X", help="USD per million output tokens.")
@@ -43,7 +44,8 @@ def _show(view: Any) -> None:
 
 def _written_prices(
     price: list[str], input_price: str | None, output_price: str | None, cached_input_price: str | None
-) -> dict[str, NewPrice]:
+) -> tuple[dict[str, NewPrice], list[str]]:
+    """(prices by key, keys whose price ends)."""
     from db.meters import parse_price
 
     named = {"input": input_price, "output": output_price, "cached_input": cached_input_price}
@@ -52,7 +54,8 @@ def _written_prices(
         if meter in texts:
             raise Usage(f"The price of {meter} is given twice", "Give it once")
         texts[meter] = text
-    return {meter: NewPrice(parse_price(meter, text)) for meter, text in texts.items()}
+    ended = [key for key, text in texts.items() if text == "none"]
+    return {key: NewPrice(parse_price(key, text)) for key, text in texts.items() if key not in ended}, ended
 
 
 def _say(known: Any, used: dict[str, NewPrice]) -> None:
@@ -103,7 +106,9 @@ def add(
 
     context.open_database()
     owner = providers.show(provider)
-    written = _written_prices(price, input_price, output_price, cached_input_price)
+    written, ended = _written_prices(price, input_price, output_price, cached_input_price)
+    if ended:
+        raise Usage(f"A new model has no price of {ended[0]} to end", "Leave it away")
     upstream_name = upstream or model_id
     known = known_models.find(upstream_name, provider_slug=owner.slug, base_url=owner.base_url)
     model_type = type_ or (known.type if known else "chat")
@@ -113,9 +118,9 @@ def add(
         # Only what is lacking: who writes prices means those. Without any, everything that is known.
         wanted = set(lacking) if written and lacking != ("any",) else set(known.prices)
         prices |= {
-            meter: NewPrice(nanos, known.source, known.source_date)
-            for meter, nanos in known.prices.items()
-            if meter in wanted and meter not in written
+            key: NewPrice(nanos, known.source, known.source_date)
+            for key, nanos in known.prices.items()
+            if key.partition("@")[0] in wanted and key not in written
         }
     features = list(feature or known_models.features_of(upstream_name, model_type))
     if streaming is not None:
@@ -248,7 +253,7 @@ def update(
     from db import catalog
 
     context.open_database()
-    written = _written_prices(price, input_price, output_price, cached_input_price)
+    written, ended = _written_prices(price, input_price, output_price, cached_input_price)
     fields = parse.changes(
         type=(type_, None),
         context_length=(context_length, parse.optional_number),
@@ -262,6 +267,7 @@ def update(
         provider=(provider, None),
         upstream=(upstream, None),
         new_prices=(written or None, None),
+        without_prices=(ended or None, None),
         multiplier_ppm=(multiplier, money.parse_multiplier),
     )
     if streaming is not None:

@@ -110,6 +110,10 @@ def test_a_price_may_be_of_one_kind_of_image_or_tool() -> None:
     assert meters.price_key("image/1024x1024/high") == meters.PriceKey(meters.METERS["image"], "1024x1024/high")
     assert meters.price_key("hosted_call/web_search").variant == "web_search"
     assert meters.price_key("input") == meters.PriceKey(meters.METERS["input"])
+    assert meters.price_key("cache_write_5m@1000000000") == meters.PriceKey(meters.METERS["cache_write_5m"], above=10**9)
+    assert meters.parse_price("input@200000", "6") == meters.parse_price("input", "6")
+    keys = ["image/a", "input@2000", "image", "output", "input@300", "input"]
+    assert sorted(keys, key=meters.place) == ["input", "input@300", "input@2000", "output", "image", "image/a"]
     assert meters.parse_price("image/1024x1024", "0.04") == meters.parse_price("image", "0.04")
     assert meters.format_price("hosted_call/web_search", 10_000_000 * 1_000_000) == "0.01"
 
@@ -117,7 +121,8 @@ def test_a_price_may_be_of_one_kind_of_image_or_tool() -> None:
 @pytest.mark.parametrize(
     "wrong",
     ["", "nothing", "nothing/x", "input/x", "second/x", "image/", "image//hd", "image/a/b/c", "image/A", "image/a b", "*",
-     "image/" + "x" * 35, "image/é", "hosted_call/-x"],
+     "image/" + "x" * 35, "image/é", "hosted_call/-x", "input@", "input@0", "input@01", "input@-1", "input@1e5", "input@²",
+     "input@1000000001", "image@5", "image/a@5", "input@5/a", "@5"],
 )  # fmt: skip
 def test_what_is_no_price_key_is_refused(wrong: str) -> None:
     with pytest.raises(Invalid):
@@ -142,6 +147,31 @@ def test_prices_of_variants_are_versioned_exported_and_imported_like_others() ->
     assert set(catalog.show("pictures").prices) == {"image/512x512"}
     stored = {model.public_id: model for model in snapshot.load().models}
     assert stored["pictures"].prices == {"image/512x512": meters.parse_price("image", "0.02")}
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_price_ends_and_a_step_needs_its_meter() -> None:
+    def usd(**texts: str) -> dict[str, NewPrice]:
+        return {key: NewPrice(meters.parse_price(key, text)) for key, text in texts.items()}
+
+    view = catalog.update("gpt", new_prices=usd(**{"input@200000": "6", "cached_input": "1", "cached_input@200000": "2"}))
+    assert set(view.prices) == {"input", "output", "input@200000", "cached_input", "cached_input@200000"}
+    for wrong in ({"without_prices": ["cached_input"]}, {"new_prices": usd(**{"audio_input@5": "1"})}):
+        with pytest.raises(Invalid, match="and none for"):
+            catalog.update("gpt", **wrong)
+    with pytest.raises(Refused):
+        catalog.update("gpt", without_prices=["input", "input@200000"])
+    with pytest.raises(Invalid):
+        catalog.update("gpt", without_prices=["nothing"])
+    assert set(catalog.show("gpt").prices) == set(view.prices)
+    view = catalog.update("gpt", without_prices=["cached_input@200000", "cached_input", "image"])
+    assert set(view.prices) == {"input", "output", "input@200000"}
+    assert audit.entries(1)[0].after == {"prices": {"cached_input": None, "cached_input@200000": None}}
+    [ended, _, _] = sorted(
+        (item for item in prices.history("gpt") if "@" in item.meter or item.meter == "cached_input"),
+        key=lambda item: item.meter,
+    )
+    assert ended.valid_to_at is not None
 
 
 # The file
@@ -276,4 +306,9 @@ def test_known_types_and_units() -> None:
     assert (speech.type, meters.format_price("second", speech.prices["second"])) == ("audio", "0.0001")
     rising = known_models.find("gemini-2.5-pro", provider_slug="gemini")
     assert rising is not None
-    assert any("above 200000" in note for note in rising.notes)
+    assert rising.prices["input@200000"] > rising.prices["input"]
+    assert {key.partition("@")[0] for key in rising.prices if "@" in key} == {"input", "cached_input", "output"}
+    assert not any("200000" in note for note in rising.notes)
+    short = known_models.find("claude-sonnet-4-5", provider_slug="anthropic")
+    assert short is not None
+    assert not any("@" in key for key in short.prices)  # its window does not reach the step

@@ -36,8 +36,9 @@ rates = st.builds(
     st.sampled_from([1_000_000, 900_000, 1_000_001]),
     st.sampled_from([1_000_000, 1_500_000]),
 )
+STEPS = ("input@1000", "input@200000", "output@200000", "cached_input@200000", "output@1500000")
 VARIANTS = ("image/1024x1024", "image/1024x1024/high", "image/512x512/low", "hosted_call/web_search")
-terms = st.builds(Terms, st.dictionaries(st.sampled_from(sorted((*METERS, *VARIANTS))), rates))
+terms = st.builds(Terms, st.dictionaries(st.sampled_from(sorted((*METERS, *VARIANTS, *STEPS))), rates))
 counts = st.integers(0, 2_000_000)
 usages = st.builds(Usage, st.dictionaries(st.sampled_from(sorted((*METERS, *VARIANTS))), counts))
 
@@ -47,8 +48,8 @@ def test_the_worked_example_of_the_requirements_is_exact() -> None:
     assert bill.cost_nanos == 1_012_500
     assert bill.upstream_cost_nanos == 562_500
     assert bill.lines == (
-        Line("input", 25, 2_500_000_000, 1_800_000_000_000_000_000, 112_500),
-        Line("output", 50, 10_000_000_000, 1_800_000_000_000_000_000, 900_000),
+        Line("input", 25, 2_500_000_000, 1_800_000_000_000_000_000, 112_500, "input"),
+        Line("output", 50, 10_000_000_000, 1_800_000_000_000_000_000, 900_000, "output"),
     )
     assert 5 * USD - bill.cost_nanos == 4_998_987_500
 
@@ -112,7 +113,7 @@ def test_a_bill_beyond_62_bits_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "text", ["", "[]", "1", '{"input":1}', '{"input":[1,1,1]}', '{"input":[1,1,1,-1]}', '{"inputs":[1,1,1,1]}',
-             '{"input":[1,1,1,1.0]}', '{"input":[1,1,1,1],"input":[1,1,1,1]}']
+             '{"input":[1,1,1,1.0]}', '{"input@":[1,1,1,1]}', '{"input@x":[1,1,1,1]}', '{"input":[1,1,1,1],"input":[1,1,1,1]}']
 )  # fmt: skip
 def test_terms_that_are_not_terms_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
@@ -130,8 +131,9 @@ def test_a_bill_is_the_exact_sum_rounded_once_with_lines_that_add_up(usage: Usag
     bill = price(usage, terms)
     exact, upstream = Fraction(0), Fraction(0)
     for meter, count in usage.meters.items():
-        rate = terms.rate(meter)
-        if rate is not None:
+        key = terms.key(meter, usage.input_tokens)
+        if key is not None:
+            rate = terms.rates[key]
             upstream += Fraction(count * rate.price_nanos, 10**6)
             exact += Fraction(count * rate.price_nanos * rate.user_ppm * rate.group_ppm * rate.model_ppm, 10**24)
     assert bill.cost_nanos == int(exact + Fraction(1, 2))
@@ -148,7 +150,7 @@ def test_no_usage_within_its_bounds_costs_more_than_the_ceiling(usage: Usage, te
     extra = {m: c for m, c in used.items() if m not in INPUT_METERS | OUTPUT_METERS and m != "request"}
     output_bound = -(-usage.output_tokens // n)
     assert price(usage, terms).cost_nanos <= ceiling(terms, usage.input_tokens, output_bound, n, extra)
-    not_used = frozenset(INPUT_METERS | OUTPUT_METERS) - used.keys()
+    not_used = (INPUT_METERS | OUTPUT_METERS).difference(used)
     assert price(usage, terms).cost_nanos <= ceiling(terms, usage.input_tokens, output_bound, n, extra, not_used)
 
 
@@ -216,3 +218,50 @@ def test_terms_are_written_in_order_and_older_ones_are_read() -> None:
     text = f'{{"input":[1,{one},"output":[2,{one},"image":[3,{one},"image/s/hd":[4,{one}}}'
     assert terms.to_json() == text
     assert Terms.from_json(text) == terms
+
+
+LONG = Terms(
+    {
+        "input": Rate(10),
+        "input@100": Rate(20),
+        "input@200": Rate(40),
+        "cached_input": Rate(1),
+        "cached_input@200": Rate(3),
+        "output": Rate(50),
+        "output@200": Rate(30),  # cheaper: a hold must not rely on being long
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "input_key", "cached_key", "output_key"),
+    [
+        (1, "input", "cached_input", "output"),
+        (100, "input", "cached_input", "output"),
+        (101, "input@100", "cached_input", "output"),
+        (200, "input@100", "cached_input", "output"),
+        (201, "input@200", "cached_input@200", "output@200"),
+        (10**9, "input@200", "cached_input@200", "output@200"),
+    ],
+)
+def test_the_step_is_chosen_by_all_input_tokens(tokens: int, input_key: str, cached_key: str, output_key: str) -> None:
+    lines = price(Usage({"input": tokens - 1, "cached_input": 1, "output": 5, "audio_input": 0}), LONG).lines
+    assert [line.key for line in lines if line.meter != "input" or line.count] == (
+        [input_key] * (tokens > 1) + [cached_key, output_key]
+    )
+    # A meter that falls back takes the steps of what it falls back to.
+    assert LONG.key("cache_write_5m", tokens) == input_key
+
+
+@pytest.mark.parametrize(
+    ("input_bound", "dear_input", "dear_output"), [(0, 10, 50), (100, 10, 50), (101, 20, 50), (200, 20, 50), (201, 40, 50)]
+)
+def test_a_hold_covers_the_dearest_step_that_its_input_can_reach(input_bound: int, dear_input: int, dear_output: int) -> None:
+    million = Terms({key: Rate(rate.price_nanos * 1_000_000) for key, rate in LONG.rates.items()})
+    assert ceiling(million, input_bound, 7) == input_bound * dear_input + 7 * dear_output
+    assert affordable_output(million, input_bound, 1, input_bound * dear_input + 7 * dear_output) == 7
+
+
+def test_steps_are_kept_with_the_hold() -> None:
+    assert Terms.from_json(LONG.to_json()) == LONG
+    assert price(Usage({"input": 150}), Terms.from_json(LONG.to_json())) == price(Usage({"input": 150}), LONG)

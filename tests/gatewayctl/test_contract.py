@@ -101,6 +101,32 @@ def test_create_if_not_exists(ready: Gateway) -> None:
     assert taken.code == 4  # an alias has the name: that is not the same thing
 
 
+def test_prices_of_long_requests_and_of_kinds(ready: Gateway) -> None:
+    ready.ok("models", "update", "mini", "--price", "input@200000=0.30", "--price", "hosted_call/web_search=0.01")
+    shown = ready.json("models", "show", "mini")
+    assert list(shown["prices"].items()) == [
+        ("input", "0.15"), ("input@200000", "0.3"), ("output", "0.6"), ("hosted_call/web_search", "0.01"),
+    ]  # fmt: skip
+    assert "input@200000=0.3" in ready.ok("models", "show", "mini").out
+    assert "200000" not in ready.ok("models", "list").out  # a table has room for the plain meters
+    assert ready.run("models", "update", "mini", "--price", "image@200000=1").code == 2
+    assert ready.run("models", "update", "mini", "--price", "output=none").code == 5
+    ready.ok("models", "update", "mini", "--price", "input@200000=none", "--price", "hosted_call/web_search=none")
+    assert ready.json("models", "show", "mini")["prices"] == {"input": "0.15", "output": "0.6"}
+    assert [row["meter"] for row in ready.json("models", "show", "mini", "--prices")].count("input@200000") == 1
+    words = ("models", "add", "own", "--provider", "openai", "--input-price", "none", "--output-price", "1")
+    assert ready.run(*words).code == 2
+
+
+def test_a_known_model_brings_its_prices_of_long_requests(ready: Gateway) -> None:
+    ready.ok("providers", "add", "gemini")
+    made = ready.json("models", "add", "gemini-2.5-pro", "--provider", "gemini")
+    assert {"input@200000", "output@200000", "cached_input@200000"} <= set(made["prices"])
+    by_hand = ("--upstream", "gemini-2.5-pro", "--provider", "gemini", "--input-price", "1")
+    some = ready.json("models", "add", "half", *by_hand)["prices"]
+    assert set(some) == {"input", "output", "output@200000"}  # the input's price was written, so it is meant without steps
+
+
 def test_key_if_not_exists_prints_no_secret(ready: Gateway) -> None:
     words = ("keys", "create", "--user", "alice", "--name", "ci", "--if-not-exists")
     first = ready.json(*words)
