@@ -14,6 +14,7 @@ from werkzeug.routing import BaseConverter
 from daemon import log
 from daemon.api import account, errors, health, models
 from daemon.api.billable import UNIFIED
+from daemon.api.count_tokens import PATHS as COUNT_PATHS
 from daemon.api.front import Asgi, Front
 from daemon.api.paths import RESERVED
 from daemon.domain.catalog import Provider
@@ -84,6 +85,8 @@ def create_app(gateway: Gateway) -> Quart:
         app.register_blueprint(module.make_blueprint(gateway))
     for path in UNIFIED:
         app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])
+    for path in COUNT_PATHS:
+        app.add_url_rule(path, f"free {path}", _answered_by_the_front, methods=["POST"])
     app.add_url_rule("/v1/<provider:slug>/<path:endpoint>", "billable prefixed", _answered_by_the_front, methods=["POST"])
     errors.install(app)
     app.asgi_app = Front(cast(Asgi, app.asgi_app), lambda: gateway)
@@ -100,4 +103,4 @@ class _ProviderSlug(BaseConverter):
 
 
 async def _answered_by_the_front(**parts: str) -> None:
-    raise AssertionError("billable requests are answered before they reach Quart")
+    raise AssertionError("these requests are answered before they reach Quart")

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from daemon.domain.admission import counted_bound
+from daemon.domain.countable import Countable
 from daemon.protocols.dialects import OPENAI_CHAT, as_chat_completion
 
 
@@ -34,6 +35,10 @@ class TokenCounter:
     async def estimate_text(self, text: str, *, at_once: bool) -> int:
         """Tokens of a text as counted."""
         return await self._run(partial(_count_text, text), at_once)
+
+    async def count_parts(self, found: Countable) -> int:
+        """Prompt tokens of a request that was taken apart already; for who asks for nothing else."""
+        return await self._run(partial(_count_parts, found), at_once=False)
 
     def load_no_more(self) -> None:
         """The worker is about to end: what is counted at once from now on is not worth the vocabulary."""
@@ -73,3 +78,9 @@ def _count_text(text: str, *, at_once: bool) -> int:
     from daemon.domain.estimate import count_tokens
 
     return count_tokens(text, at_once=at_once)
+
+
+def _count_parts(found: Countable, *, at_once: bool) -> int:
+    from daemon.domain.estimate import count_parts
+
+    return count_parts(found)

@@ -18,6 +18,8 @@ from daemon import log
 from daemon.api import passthrough
 from daemon.api.auth import Caller, authenticate
 from daemon.api.billable import UNIFIED, Endpoint
+from daemon.api.count_tokens import Question, count_tokens, question_of
+from daemon.api.count_tokens import Request as Counting
 from daemon.api.paths import is_model_list, normalise, provider_endpoint
 from daemon.domain.errors import ApiError
 from daemon.domain.strict_json import InvalidJson, decode_object
@@ -117,6 +119,9 @@ class Front:
                 return
             if request.method == "POST" and (endpoint := UNIFIED.get(path)) is not None:
                 await self._billable(gateway, request, endpoint, None, receive, length)
+                return
+            if request.method == "POST" and (question := question_of(path)) is not None:
+                await self._count(gateway, request, question, receive, length)
                 return
             prefixed = provider_endpoint(path)
             if prefixed is not None and not (request.method in ("GET", "HEAD") and is_model_list(prefixed[1])):
@@ -241,6 +246,17 @@ class Front:
                 raise
             return
         exchange.leave()
+
+    async def _count(
+        self, gateway: Gateway, request: _Request, question: Question, receive: Receive, length: bytes | None
+    ) -> None:
+        caller = await authenticate(gateway, request.headers, fresh=True)
+        request.user = caller.identity.user
+        await gateway.snapshot.refresh()
+        body = await read_body(gateway, request, receive, length)
+        record = self._record(request, caller, status="ok", http_status=200, code=None)
+        reply = await count_tokens(Counting(gateway, caller, question, record, body, request.headers, request.query))
+        await request.client.whole(200, [(b"content-type", b"application/json")], reply)
 
     async def _record_refusal(self, gateway: Gateway, request: _Request, caller: Caller, error: ApiError) -> None:
         record = self._record(request, caller, status="refused", http_status=error.http_status, code=error.code)

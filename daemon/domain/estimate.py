@@ -15,8 +15,14 @@ import re
 from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["approximate_tokens", "count_output", "count_prompt", "count_tokens", "load_vocabulary", "vocabulary_is_loaded"]
+from daemon.domain.countable import Countable
 
+__all__ = [
+    *("approximate_tokens", "count_output", "count_parts", "count_prompt", "count_tokens", "load_vocabulary"),
+    "vocabulary_is_loaded",
+]
+
+LONGEST: Final = 4_000_000  # characters of a prompt that are counted; what is beyond weighs the same
 PIECE: Final = 64 * 1024  # characters counted at a time, so that no single call holds the interpreter for long
 PER_MESSAGE: Final = 4  # the marks around a message, and its role
 PER_REPLY: Final = 3  # the marks that open the answer
@@ -92,6 +98,19 @@ def count_prompt(body: dict[str, Any], *, at_once: bool = False) -> int:
     if isinstance(shape := body.get("response_format"), dict) and "json_schema" in shape:
         texts.append(json.dumps(shape["json_schema"]))
     return tokens + sum(count_tokens(text, at_once=at_once) for text in texts)
+
+
+def count_parts(found: Countable) -> int:
+    """The prompt tokens of a request that was taken apart already."""
+    counted, left, rest = 0, LONGEST, 0
+    for text in found.texts:
+        counted += count_tokens(text[:left])
+        rest += max(0, len(text) - left)
+        left = max(0, left - len(text))
+    if rest:
+        counted += counted * rest // LONGEST
+    marks = PER_REPLY + PER_MESSAGE * found.messages + PER_TOOL * found.tools + PER_MEDIA * found.media
+    return marks + counted
 
 
 def _declaration(tool: object) -> str:

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.domain import estimate
+from daemon.domain.countable import Countable
 from daemon.domain.estimate import approximate_tokens, count_output, count_prompt, count_tokens
 from daemon.protocols.openai_chat import StreamReader, reply_text
 
@@ -143,3 +145,11 @@ def test_the_prompts_of_recorded_requests_are_within_5_percent() -> None:
             errors.append(abs(count_prompt(body) - true) / true)
     assert len(errors) >= 6
     assert statistics.median(errors) <= 0.05
+
+
+def test_what_lies_beyond_the_longest_prompt_weighs_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "LONGEST", 4000)
+    whole = estimate.count_parts(Countable(["word " * 800]))
+    marks = estimate.count_parts(Countable())
+    for texts in (["word " * 8000], ["word " * 800] * 10, ["word " * 400, "word " * 7600]):
+        assert estimate.count_parts(Countable(texts)) - marks == pytest.approx(10 * (whole - marks), rel=0.01)

@@ -7,7 +7,7 @@ and encoder (events -> a client's stream); count (what count_tokens counts). cod
 """
 
 from daemon.protocols.anthropic_messages.codec import AnthropicMessages
-from daemon.protocols.anthropic_messages.count import Countable, count_reply, count_request
+from daemon.protocols.anthropic_messages.count import count_reply, count_request
 from daemon.protocols.anthropic_messages.decoder import Decoder
 from daemon.protocols.anthropic_messages.encoder import Encoder
 from daemon.protocols.anthropic_messages.errors import read_error
@@ -21,7 +21,6 @@ __all__ = [
     "VERSIONS",
     "VERSION_HEADER",
     "AnthropicMessages",
-    "Countable",
     "Decoder",
     "Encoder",
     "count_reply",

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from daemon.domain.countable import Countable
 from daemon.protocols.anthropic_messages.values import as_object, compact, invalid, missing, model_of, optional_list
 
-__all__ = ["Countable", "count_reply", "count_request"]
+__all__ = ["count_reply", "count_request"]
 
 DEPTH: Final = 12
 # Members of a block that a model reads. Signatures, hidden thoughts and encrypted results of hosted tools are not read.
 TEXTS: Final = ("text", "title", "context", "thinking", "name", "tool_name", "url")
 MEDIA: Final = frozenset({"image", "document", "container_upload"})
 _MARKS: Final = re.compile(r'["{}\[\]]')
-
-
-@dataclass(slots=True)
-class Countable:
-    """`texts` to count the tokens of; messages (the system prompt is one), tools and media cost a fixed number each."""
-
-    texts: list[str] = field(default_factory=list)
-    messages: int = 0
-    tools: int = 0
-    media: int = 0
 
 
 def count_request(body: dict[str, Any]) -> Countable:
