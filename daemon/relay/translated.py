@@ -59,7 +59,8 @@ class Translated:
         reply = self._protocol.decode_reply(data)
 
         def encode(counted: Usage | None) -> bytes:
-            found = reply if counted is None else replace(reply, usage=counted)
+            usage = reply.usage if counted is None else counted
+            found = replace(reply, usage=usage, created=reply.created or self._call.at // 1000)
             return _json(self._client.encode_reply(found, self._call.ask.model, self._losses, self._chat))
 
         return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, JSON)

@@ -170,7 +170,7 @@ def run(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
             if system.process:
                 memory[system.name]["after"] = system.process.rss_mb()
             if isinstance(system, Gateway):
-                result["billing"] = system.verify_billing()
+                result.setdefault("billing", []).append(system.verify_billing())
         result["flushes_per_s"] = sum(flushes) / len(flushes) if flushes else None
         result["cells"] = [*cells, *memory.values()]
     finally:
@@ -200,7 +200,7 @@ def main() -> int:
             shutil.rmtree(directory, ignore_errors=True)
     generated = report.render(result)
     print(json.dumps(result, indent=1, default=str) if options.json else generated)
-    void = "billing" in result and not result["billing"]["ok"]
+    void = not all(ledger["ok"] for ledger in result.get("billing", ()))
     absent = "gateway" in result["skipped"]
     if options.write and not void and not absent:
         report.write_page(PAGE, generated)

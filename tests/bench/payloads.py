@@ -78,6 +78,37 @@ def stream_events(include_usage: bool) -> list[bytes]:
     return events
 
 
+def message_body() -> bytes:
+    """The unstreamed reply as the Messages API has it: the same text and usage."""
+    usage = {"input_tokens": CHAT_USAGE[0], "output_tokens": CHAT_USAGE[1]}
+    reply = {"id": "msg_bench0000000000000000000001", "type": "message", "role": "assistant", "model": MODEL}
+    reply |= {"content": [{"type": "text", "text": ANSWER}], "stop_reason": "end_turn", "stop_sequence": None, "usage": usage}
+    return json.dumps(reply, separators=(",", ":")).encode()
+
+
+def message_events() -> list[bytes]:
+    """The stream as the Messages API has it: the same deltas and usage."""
+
+    def event(kind: str, **fields: Any) -> bytes:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, separators=(',', ':'))}\n\n".encode()
+
+    started = {"id": "msg_bench2", "type": "message", "role": "assistant", "model": MODEL, "content": []}
+    started |= {"stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": STREAM_USAGE[0], "output_tokens": 1}}
+    deltas = [event("content_block_delta", index=0, delta={"type": "text_delta", "text": word}) for word in WORDS]
+    return [
+        event("message_start", message=started),
+        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        *deltas,
+        event("content_block_stop", index=0),
+        event(
+            "message_delta",
+            delta={"stop_reason": "end_turn", "stop_sequence": None},
+            usage={"output_tokens": STREAM_USAGE[1]},
+        ),
+        event("message_stop"),
+    ]
+
+
 def _data_lines(body: bytes) -> Iterator[bytes]:
     for line in body.replace(b"\r\n", b"\n").split(b"\n"):
         if line.startswith(b"data:"):

@@ -52,6 +52,8 @@ METRICS = (
 )
 
 # (metric, peer or None for the figure itself, bound): the ratio must be at least, the figure at most `bound`
+# What a translation may cost: its throughput over that of bytes that pass.
+TRANSLATED_AT_LEAST = 0.85
 TARGETS = (
     ("chat_c32", "litellm", 12.0),
     ("chat_c32", "portkey", 1.1),
@@ -140,6 +142,12 @@ def targets(run: dict[str, Any]) -> list[str]:
         met = value is not None and (value >= bound if peer else value <= bound)
         word = "not measured" if value is None else ("met" if met else "NOT met") + f", {number(value)}"
         lines.append(f"- {metric.label}: {wanted}: {word}")
+    share = ratio(metrics["chat_c32"], "gateway", run["cells"], "translated")
+    if share is not None:
+        word = "met" if share >= TRANSLATED_AT_LEAST else "NOT met"
+        lines.append(
+            f"- {metrics['chat_c32'].label}, translated: at least {TRANSLATED_AT_LEAST} of passing: {word}, {number(share)}"
+        )
     return lines
 
 
@@ -166,9 +174,11 @@ def warnings(run: dict[str, Any]) -> list[str]:
 
 def billing(run: dict[str, Any]) -> str:
     """One sentence on the gateway's ledger; empty when the gateway did not take part."""
-    found = run.get("billing")
-    if not found:
-        return ""
+    ledgers: list[dict[str, Any]] = run.get("billing") or []
+    return " ".join(_ledger(run, found) for found in ledgers)
+
+
+def _ledger(run: dict[str, Any], found: dict[str, Any]) -> str:
     if found["ok"]:
         each = f"{found['found']['requests']:,} requests served, as many charges, {found['found']['spent']} USD to the nano-USD"
         flushes = run.get("flushes_per_s")
@@ -210,6 +220,8 @@ Do not compare figures of two runs, compare ratios.
 - The gateway runs with every default: keys checked, money held before and settled after each request, each commit durable
   (SQLite, synchronous FULL). LiteLLM runs one worker without database, so without budgets and spend; Portkey is stateless.
   They do less work here than the gateway does.
+- *translated* is the gateway with the same clients before a provider that speaks the Messages API: every request, reply and
+  event goes through the canonical conversation.
 - A request counts when the whole reply arrived and says what the upstream said. Afterwards the ledger must show one charge
   per request and the exact sum, or the run is void.
 - The load is a closed loop: a slow system is asked less often, which flatters its latency.

@@ -207,6 +207,7 @@ class Gateway(System):
     name = "gateway"
     title = "gateway"
     ready_path = "/health"
+    protocol = "openai"
 
     def cli(self, *arguments: str, secret: str = "") -> str:
         """Standard output of one gatewayctl command. Unavailable when it fails."""
@@ -222,11 +223,11 @@ class Gateway(System):
         return done.stdout
 
     def env(self) -> dict[str, str]:
-        return clean_env(GATEWAYCTL_HOME=str(self.place.directory / "home"))
+        return clean_env(GATEWAYCTL_HOME=str(self.place.directory / f"home-{self.name}"))
 
     def launch(self) -> tuple[list[str], dict[str, str]]:
         self.cli("init")
-        self.cli("providers", "add", "bench", "--protocol", "openai", "--base-url", f"{self.place.upstream}/v1")
+        self.cli("providers", "add", "bench", "--protocol", self.protocol, "--base-url", f"{self.place.upstream}/v1")
         self.cli("credentials", "add", "bench", "--from-env", "BENCH_UPSTREAM_KEY", secret="sk-upstream")
         prices = ["--input-price", str(PRICES["input"]), "--output-price", str(PRICES["output"])]
         limits = ["--context-length", "128000", "--max-output", "4096"]
@@ -273,6 +274,15 @@ class Gateway(System):
             time.sleep(1)
 
 
+@dataclass
+class Translated(Gateway):
+    """The same before a provider that speaks the Messages API: every request and reply is translated."""
+
+    name = "translated"
+    title = "translated"
+    protocol = "anthropic"
+
+
 def tree_version() -> str:
     """The version of this tree with its commit, as far as it can be told."""
     import db
@@ -309,4 +319,6 @@ def gatewayctl() -> list[str]:
     return [found]
 
 
-SYSTEMS: dict[str, type[System]] = {system.name: system for system in (Direct, Gateway, Floor, FloorAiohttp, LiteLLM, Portkey)}
+SYSTEMS: dict[str, type[System]] = {
+    system.name: system for system in (Direct, Gateway, Translated, Floor, FloorAiohttp, LiteLLM, Portkey)
+}

@@ -160,7 +160,7 @@ def _run() -> dict[str, Any]:
         "options": {"rounds": 1, "seconds": 2.0},
         "date": "today",
         "command": "python -m tests.bench",
-        "billing": {"ok": True, "found": {"requests": 7, "spent": "0.1"}, "faults": []},
+        "billing": [{"ok": True, "found": {"requests": 7, "spent": "0.1"}, "faults": []}],
     }
 
 

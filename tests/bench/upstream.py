@@ -1,4 +1,4 @@
-"""A static OpenAI-like upstream on a raw protocol: `python -m tests.bench.upstream --port N [--pace-ms M]`.
+"""A static upstream of two dialects on a raw protocol: `python -m tests.bench.upstream --port N [--pace-ms M]`.
 
 Unstreamed: headers and body in one write (two writes cost 40 ms of delayed ACK).
 Streamed: each SSE frame is an HTTP chunk of its own; all of them leave in a few writes as fast as the peer reads, or,
@@ -40,26 +40,28 @@ def _chunk(data: bytes) -> bytes:
 
 
 CHAT = _http("200 OK", payloads.chat_body())
+MESSAGE = _http("200 OK", payloads.message_body())
 NOT_FOUND = _http("404 Not Found", b'{"error":{"message":"bench upstream: no such path"}}')
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-def paced(include_usage: bool) -> list[bytes]:
+def paced(events: list[bytes]) -> list[bytes]:
     """The stream in one write per SSE frame, the head with the first."""
-    frames = [_chunk(event) for event in payloads.stream_events(include_usage)]
+    frames = [_chunk(event) for event in events]
     return [STREAM_HEAD + frames[0], *frames[1:-1], frames[-1] + b"0\r\n\r\n"]
 
 
-def burst(include_usage: bool) -> list[bytes]:
+def burst(events: list[bytes]) -> list[bytes]:
     """The same bytes in BURST_WRITES writes: the head with the first frame, then even slices."""
-    frames = paced(include_usage)
+    frames = paced(events)
     size = -(-(len(frames) - 1) // (BURST_WRITES - 1))
     return [frames[0], *(b"".join(frames[i : i + size]) for i in range(1, len(frames), size))]
 
 
 # include_usage → writes
-PACED = {asked: paced(asked) for asked in (False, True)}
-BURST = {asked: burst(asked) for asked in (False, True)}
+PACED = {asked: paced(payloads.stream_events(asked)) for asked in (False, True)}
+BURST = {asked: burst(payloads.stream_events(asked)) for asked in (False, True)}
+MESSAGES_PACED, MESSAGES_BURST = paced(payloads.message_events()), burst(payloads.message_events())
 _MODELS = {"object": "list", "data": [{"id": payloads.MODEL, "object": "model", "created": 1, "owned_by": "bench"}]}
 MODELS = _http("200 OK", json.dumps(_MODELS).encode())
 
@@ -104,6 +106,16 @@ class Upstream(asyncio.Protocol):
             else:
                 self.stats["stream"] += 1
                 self.burst(BURST[bool(_USAGE.search(body))], 0)
+        elif line.startswith(b"POST ") and line.endswith(b"/messages"):
+            if not _STREAM.search(body):
+                self.stats["chat"] += 1
+                self.transport.write(MESSAGE)
+            elif _PACED in body:
+                self.stats["stream"] += 1
+                self.pace(MESSAGES_PACED, 0, self.loop.time())
+            else:
+                self.stats["stream"] += 1
+                self.burst(MESSAGES_BURST, 0)
         elif line == b"GET /stats":
             self.transport.write(_http("200 OK", json.dumps(self.stats).encode()))
         elif line.startswith(b"GET ") and line.endswith(b"/models"):
