@@ -87,12 +87,12 @@ class Usage:
     @property
     def input_tokens(self) -> int:
         """Every prompt token: uncached, cached, written to a cache, audio."""
-        return sum(count for meter, count in self.meters.items() if meter in INPUT_METERS)
+        return sum([count for meter, count in self.meters.items() if meter in INPUT_METERS])
 
     @property
     def output_tokens(self) -> int:
         """Every generated token: text, reasoning, audio."""
-        return sum(count for meter, count in self.meters.items() if meter in OUTPUT_METERS)
+        return sum([count for meter, count in self.meters.items() if meter in OUTPUT_METERS])
 
     @property
     def total_tokens(self) -> int:

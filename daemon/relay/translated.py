@@ -103,8 +103,11 @@ class _TranslatedStream:
         return self._encoder.fail(error)
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
 def _json(value: object) -> bytes:
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return _encode(value).encode()
     except UnicodeEncodeError:  # half of a surrogate pair
         return json.dumps(value, separators=(",", ":")).encode()

@@ -60,7 +60,11 @@ def decode_request(body: dict[str, Any]) -> Chat:
     """ApiError (400) with `param` when malformed, or when it asks for what no other dialect can carry."""
     asked = parse_request(body)
     dropped = _sort_out(body)
-    plain = {name: value for name, types, words in PLAIN if (value := _typed(body, name, types, words)) is not None}
+    plain = {
+        name: value
+        for name, types, words in PLAIN
+        if name in body and (value := _typed(body, name, types, words)) is not None
+    }
     tools, legacy = _tools(body)
     choice, allowed = _tool_choice(body)
     if allowed is not None:

@@ -296,7 +296,7 @@ def call_object(call: ToolCall) -> dict[str, Any]:
 
 def usage_object(usage: Usage) -> dict[str, Any]:
     """OpenAI's usage: prompt_tokens includes cached, written and audio tokens, completion_tokens reasoning and audio."""
-    meters = usage.meters
+    meters, read, generated = usage.meters, usage.input_tokens, usage.output_tokens
     prompt: dict[str, int] = {
         "cached_tokens": sum(meters.get(name, 0) for name in CACHED),
         "audio_tokens": meters.get("audio_input", 0),
@@ -304,9 +304,9 @@ def usage_object(usage: Usage) -> dict[str, Any]:
     if written := sum(meters.get(name, 0) for name in WRITTEN):
         prompt["cache_write_tokens"] = written
     return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.total_tokens,
+        "prompt_tokens": read,
+        "completion_tokens": generated,
+        "total_tokens": read + generated,
         "prompt_tokens_details": prompt,
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning,
