@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -88,3 +89,35 @@ def test_a_post_without_a_key_leaves_the_connection_usable(gateway: Gateway) -> 
     reply = exchange(gateway, head + BODY, b"GET /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 401")
     assert b"HTTP/1.1 200" in reply, "the second request was not answered"
+
+
+KEY, VERSION = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"Sec-WebSocket-Version: 13\r\n"
+
+
+@pytest.mark.parametrize("handshake", [VERSION + KEY, VERSION, KEY, b"", b"Sec-WebSocket-Version: 8\r\n" + KEY])
+@pytest.mark.parametrize(
+    "path", [b"/v1/responses", b"/api/v1/responses", b"/v1/openai/responses", b"/v1/messages", b"/nowhere"]
+)
+def test_every_websocket_is_answered_426(gateway: Gateway, path: bytes, handshake: bytes) -> None:
+    asked = b"GET %s HTTP/1.1\r\nHost: g\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n%s\r\n"
+    head, _, body = exchange(gateway, asked % (path, handshake), timeout_s=0.5).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 426 "), head
+    assert b"\r\nx-request-id: " in head
+    assert json.loads(body.removesuffix(b"<open>"))["error"]["code"] == "upgrade_required"
+
+
+def test_a_post_that_offers_a_websocket_is_a_post(gateway: Gateway) -> None:
+    asked = (
+        b"POST /v1/responses HTTP/1.1\r\nHost: g\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 2\r\n"
+        + VERSION + KEY + b"\r\n{}"
+    )  # fmt: skip
+    assert b"missing_api_key" in exchange(gateway, asked, timeout_s=0.5)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/api/hello", b"//", b"/api/hello/"])
+def test_a_probe_needs_no_key_and_gets_no_body(gateway: Gateway, path: bytes) -> None:
+    reply = exchange(gateway, b"HEAD %s HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n" % path)
+    assert reply.startswith(b"HTTP/1.1 200 "), reply
+    assert reply.endswith(b"\r\n\r\n")
+    found = exchange(gateway, b"GET %s HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n" % path)
+    assert b'"base_url":"http://g/v1"' in found
