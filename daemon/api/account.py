@@ -21,19 +21,21 @@ def _spent(count: Count) -> dict[str, Any]:
     return {"requests": count.requests, "tokens": count.tokens, "cost": format_usd(count.cost_nanos)}
 
 
-def budget(funds: Funds, limit: int | None, period: str | None, now: int) -> dict[str, Any] | None:
-    """The key's budget in its current window; None when it has none."""
+def budget(funds: Funds, limit: int | None, period: str | None, now: int) -> tuple[dict[str, Any] | None, int | None]:
+    """The key's budget in its current window, and what is left of it in nano-USD; None when it has none."""
     if limit is None:
-        return None
+        return None, None
     current = period is None or funds.budget_window_at >= clock.window_start(now, period)
     spent = funds.budget_spent_nanos if current else 0
-    return {
+    left = max(0, limit - spent - funds.budget_held_nanos)
+    shown = {
         "limit": format_usd(limit),
         "period": period,
         "spent": format_usd(spent),
         "held": format_usd(funds.budget_held_nanos),
-        "remaining": format_usd(max(0, limit - spent - funds.budget_held_nanos)),
+        "remaining": format_usd(left),
     }
+    return shown, left
 
 
 def make_blueprint(gateway: Gateway) -> Blueprint:
@@ -46,6 +48,8 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
         now = clock.now_ms()
         funds = await gateway.store.read(identities.funds, identity.key_id)
         today = await gateway.store.read(counters.of_day, "key", identity.key_id, now)
+        limits, left = budget(funds, identity.budget_nanos, identity.budget_period, now)
+        available = max(0, funds.available_nanos)
         shown = {
             "object": "key",
             "id": str(identity.key_id),
@@ -54,8 +58,9 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             "expires_at": clock.iso(identity.key_expires_at),
             "models": sorted(identity.models) if identity.models is not None else None,
             "limits": {"rpm": identity.rpm, "tpm": identity.tpm, "max_parallel": identity.max_parallel},
-            "budget": budget(funds, identity.budget_nanos, identity.budget_period, now),
+            "budget": limits,
             "spend": format_usd(funds.key_spent_nanos),
+            "remaining": format_usd(available if left is None else min(available, left)),
             "today": _spent(today),
         }
         return json_reply(shown, headers=NO_STORE)

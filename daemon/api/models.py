@@ -9,6 +9,7 @@ from typing import Any
 from quart import Blueprint, Response, request
 
 from daemon.api.auth import Caller
+from daemon.api.billable import UNIFIED
 from daemon.api.listing import ENTRIES, names, page, visible
 from daemon.api.reply import asked_shape, json_reply, optional_caller
 from daemon.domain.errors import ApiError
@@ -21,6 +22,9 @@ MOST_ON_THE_LOOP = 50  # models; a longer list is made on a thread, as nobody el
 _HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}(:\d{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:\d{1,5})?")
 CAPABILITIES = {"tools": "tools", "json_mode": "json_mode", "structured_outputs": "json_mode", "streaming": "streaming"}
 TYPE_CAPABILITIES = {"chat": "chat", "embedding": "embeddings", "image": "images", "audio": "audio", "rerank": "rerank"}
+PATH_CAPABILITIES = {"/v1/responses": "responses", "/v1/messages": "messages"}
+# Served whatever the models are.
+ALWAYS = ("/v1/models", "/v1beta/models", "/v1/provider", "/v1/key", "/v1/credits", "/v1/usage")
 
 
 def _headers(caller: Caller | None) -> dict[str, str]:
@@ -138,6 +142,9 @@ def describe(gateway: Gateway, base: str) -> dict[str, Any]:
     models = visible(gateway.snapshot.catalog, None)
     capabilities = {TYPE_CAPABILITIES[model.type] for model in models if model.type in TYPE_CAPABILITIES}
     capabilities |= {CAPABILITIES[f] for model in models for f in model.features if f in CAPABILITIES}
+    types = {model.type for model in models}
+    served = [path for path, endpoint in UNIFIED.items() if not types.isdisjoint(endpoint.model_types)]
+    capabilities |= {PATH_CAPABILITIES[path] for path in served if path in PATH_CAPABILITIES}
     return {
         "object": "provider",
         "id": gateway.settings.service_name,
@@ -145,7 +152,7 @@ def describe(gateway: Gateway, base: str) -> dict[str, Any]:
         "description": "One base URL and one key for every model.",
         "version": __version__,
         "base_url": f"{base}/v1",
-        "endpoints": ["/v1/chat/completions", "/v1/models", "/v1/provider", "/v1/key", "/v1/credits", "/v1/usage"],
+        "endpoints": [*served, *ALWAYS],
         "capabilities": sorted(capabilities),
         "modalities": {
             "input": sorted({m for model in models for m in model.input_modalities}),

@@ -61,9 +61,7 @@ def decode_request(body: dict[str, Any]) -> Chat:
     asked = parse_request(body)
     dropped = _sort_out(body)
     plain = {
-        name: value
-        for name, types, words in PLAIN
-        if name in body and (value := _typed(body, name, types, words)) is not None
+        name: value for name, types, words in PLAIN if name in body and (value := _typed(body, name, types, words)) is not None
     }
     tools, legacy = _tools(body)
     choice, allowed = _tool_choice(body)
