@@ -1,0 +1,131 @@
+"""Usage of a reply, as disjoint meters and back.
+
+| meter | where it is | is part of |
+|---|---|---|
+| input | what is left of promptTokenCount, and toolUsePromptTokenCount | |
+| cached_input | cachedContentTokenCount, or else the sum of cacheTokensDetails | promptTokenCount |
+| audio_input | AUDIO of promptTokensDetails without that of cacheTokensDetails; AUDIO of toolUsePromptTokensDetails | both |
+| output | candidatesTokenCount and thoughtsTokenCount, which stand beside each other | |
+| audio_output | AUDIO of candidatesTokensDetails | candidatesTokenCount |
+| image_output | IMAGE of candidatesTokensDetails; images in the prompt cost what text does and are among the input | the same |
+| reasoning | thoughtsTokenCount | output |
+
+null and absent mean 0: zeros are left out. An object without any count (the first ones of a stream) is no usage. When a host
+tells neither candidates nor thoughts, what totalTokenCount has beyond the prompt was generated. In a stream the last counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count
+from daemon.protocols.gemini.tables import TIERS, TIERS_ENCODED
+
+__all__ = ["read_usage", "tier_of", "usage_object", "usage_of"]
+
+Raw = dict[str, Any]
+COUNTS: Final = (
+    "promptTokenCount",
+    "candidatesTokenCount",
+    "thoughtsTokenCount",
+    "toolUsePromptTokenCount",
+    "cachedContentTokenCount",
+    "totalTokenCount",
+)
+# Also as numbers, for clients that ask for those.
+AUDIO: Final = ("AUDIO", 4)
+IMAGE: Final = ("IMAGE", 2)
+
+
+def usage_of(body: Raw) -> Usage | None:
+    """Of a whole reply or a chunk; None when it has none, InvalidUsage when it cannot be true."""
+    usage = body.get("usageMetadata")
+    return None if usage is None else read_usage(usage)
+
+
+def read_usage(usage: object) -> Usage | None:
+    """A usageMetadata object; None when it holds no count, InvalidUsage when it cannot be true."""
+    if type(usage) is not dict:
+        raise InvalidUsage("usageMetadata is not an object")
+    if all(usage.get(name) is None for name in COUNTS):
+        return None
+    prompt, used = _count(usage, "promptTokenCount"), _count(usage, "toolUsePromptTokenCount")
+    thoughts, total = _count(usage, "thoughtsTokenCount"), _count(usage, "totalTokenCount")
+    said = usage.get("candidatesTokenCount")
+    if said is None and usage.get("thoughtsTokenCount") is None:
+        generated = max(0, total - prompt - used)
+    else:
+        generated = _count(usage, "candidatesTokenCount")
+    of_cache = _details(usage, "cacheTokensDetails")
+    told = usage.get("cachedContentTokenCount") is not None
+    cached = _count(usage, "cachedContentTokenCount") if told else sum(count for _, count in of_cache)
+    if cached > prompt:
+        raise InvalidUsage("cachedContentTokenCount is more than promptTokenCount")
+    # Details may lag behind the counts: they never make more of them.
+    audio_in = max(0, _of(_details(usage, "promptTokensDetails"), AUDIO) - _of(of_cache, AUDIO))
+    audio_in = min(audio_in, prompt - cached) + min(_of(_details(usage, "toolUsePromptTokensDetails"), AUDIO), used)
+    of_output = _details(usage, "candidatesTokensDetails")
+    audio_out = min(_of(of_output, AUDIO), generated)
+    images = min(_of(of_output, IMAGE), generated - audio_out)
+    if max(prompt + used, generated + thoughts) > MAX_COUNT:
+        raise InvalidUsage(f"the tokens are more than {MAX_COUNT}")
+    meters = {"input": prompt + used - cached - audio_in, "output": generated + thoughts - audio_out - images}
+    for meter, count in (
+        ("cached_input", cached),
+        ("audio_input", audio_in),
+        ("audio_output", audio_out),
+        ("image_output", images),
+    ):
+        if count:
+            meters[meter] = count
+    return Usage(meters, thoughts)
+
+
+def _count(holder: Raw, name: str) -> int:
+    value = holder.get(name)
+    return 0 if value is None else checked_count(value, name)
+
+
+def _details(usage: Raw, name: str) -> list[tuple[object, int]]:
+    """The (modality, tokens) of a list."""
+    value = usage.get(name)
+    if value is None:
+        return []
+    if type(value) is not list or not all(type(item) is dict for item in value):
+        raise InvalidUsage(f"{name} is not a list of objects")
+    return [(item.get("modality"), _count(item, "tokenCount")) for item in value]
+
+
+def _of(details: list[tuple[object, int]], wanted: tuple[object, ...]) -> int:
+    return sum(count for modality, count in details if modality in wanted)
+
+
+def tier_of(body: Raw) -> str | None:
+    """The service tier that the usage of a reply names."""
+    usage = body.get("usageMetadata")
+    tier = usage.get("serviceTier") if type(usage) is dict else None
+    return TIERS.get(tier.lower(), tier.lower()) if type(tier) is str and tier else None
+
+
+def usage_object(usage: Usage, tier: str | None = None) -> Raw:
+    """As this API writes it. What was written to a cache is part of the prompt."""
+    meters = usage.meters
+    # Sound and images are never thoughts.
+    thoughts = min(usage.reasoning, meters.get("output", 0))
+    prompt, candidates = usage.input_tokens, usage.output_tokens - thoughts
+    found: Raw = {"promptTokenCount": prompt, "candidatesTokenCount": candidates, "totalTokenCount": usage.total_tokens}
+    if thoughts:
+        found["thoughtsTokenCount"] = thoughts
+    if cached := meters.get("cached_input", 0):
+        found["cachedContentTokenCount"] = cached
+    for name, total, parts in (
+        ("promptTokensDetails", prompt, (("AUDIO", "audio_input"), ("IMAGE", "image_input"))),
+        ("candidatesTokensDetails", candidates, (("AUDIO", "audio_output"), ("IMAGE", "image_output"))),
+    ):
+        rest = total - sum(meters.get(meter, 0) for _, meter in parts)
+        if rest < total:
+            counts = [("TEXT", rest), *((word, meters.get(meter, 0)) for word, meter in parts)]
+            found[name] = [{"modality": word, "tokenCount": count} for word, count in counts if count]
+    if tier in TIERS_ENCODED:
+        found["serviceTier"] = TIERS_ENCODED[tier]
+    return found
