@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from daemon.domain.admission import CONVERSE, Ask
-from daemon.protocols import dialects, openai_chat
+from daemon.protocols import dialects, gemini, openai_chat
 from daemon.protocols.conversation_asks import read_messages, read_responses
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
@@ -57,8 +57,18 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
 
 
 CHAT = frozenset({"chat"})
+GENERATE = Endpoint(dialects.GEMINI, CHAT, CONVERSE, "", gemini.read)  # the model is in its URL, see `url_named`
+STREAM_METHOD, WHOLE_METHOD = "streamGenerateContent", "generateContent"
 UNIFIED: dict[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, CHAT, CONVERSE, "/v1/chat/completions", read_chat),
     "/v1/responses": Endpoint(dialects.OPENAI_RESPONSES, CHAT, CONVERSE, "/v1/responses", read_responses),
     "/v1/messages": Endpoint(dialects.ANTHROPIC_MESSAGES, CHAT, CONVERSE, "/v1/messages", read_messages),
 }
+
+
+def url_named(path: str) -> tuple[Endpoint, dict[str, Any]] | None:
+    """The endpoint of a (percent-encoded) path that names the model itself, and the fields that it says beside the body."""
+    found = gemini.model_and_method(path) if ":" in path or "%3" in path else None
+    if found is None or found[1] not in (STREAM_METHOD, WHOLE_METHOD):
+        return None
+    return GENERATE, {"model": found[0], "stream": found[1] == STREAM_METHOD}

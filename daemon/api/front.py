@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from daemon import log
 from daemon.api import passthrough
 from daemon.api.auth import Caller, authenticate
-from daemon.api.billable import UNIFIED, Endpoint
+from daemon.api.billable import UNIFIED, Endpoint, url_named
 from daemon.api.count_tokens import Question, count_tokens, question_of
 from daemon.api.count_tokens import Request as Counting
 from daemon.api.paths import is_model_list, normalise, provider_endpoint
@@ -54,7 +54,7 @@ _ALLOW_HEADERS = (
 )
 _EXPOSE_HEADERS = (
     b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Model, "
-    b"X-Gateway-Provider, X-Gateway-Cost, X-Gateway-Max-Tokens"
+    b"X-Gateway-Provider, X-Gateway-Cost, X-Gateway-Max-Tokens, X-Gateway-Dropped"
 )
 CORS: Headers = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
 
@@ -123,6 +123,9 @@ class Front:
             if request.method == "POST" and (question := question_of(path)) is not None:
                 await self._count(gateway, request, question, receive, length)
                 return
+            if request.method == "POST" and (named := url_named(path)) is not None:
+                await self._billable(gateway, request, named[0], None, receive, length, said=named[1])
+                return
             prefixed = provider_endpoint(path)
             if prefixed is not None and not (request.method in ("GET", "HEAD") and is_model_list(prefixed[1])):
                 await self._prefixed(gateway, request, *prefixed, receive, length)
@@ -184,7 +187,9 @@ class Front:
         receive: Receive,
         length: bytes | None,
         caller: Caller | None = None,
+        said: dict[str, Any] | None = None,
     ) -> None:
+        """`said`: fields that stand in the URL instead of the body."""
         if gateway.draining:
             request.client.close_after = True
             raise ApiError.of("shutting_down")
@@ -210,6 +215,8 @@ class Front:
                     message=f"POST {unquote(request.path)[:200]} names no model: only requests for a priced model, and "
                     "endpoints that the operator allow-listed, pass to a provider.",
                 )
+            if said is not None:
+                data = {**data, **said}
             ask = endpoint.read(data, len(body))
         except ApiError as error:
             await self._record_refusal(gateway, request, caller, error)
@@ -231,7 +238,7 @@ class Front:
             model_types=endpoint.model_types,
             protocols=endpoint.protocols if slug is None else None,
             dialect=endpoint.dialect,
-            envelope=dialects.envelope_of(request.path),
+            envelope=dialects.envelope_of(request.path, request.query),
             provider=slug,
         )
         exchange = Exchange(gateway, call, request.client)

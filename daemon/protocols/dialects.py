@@ -14,6 +14,7 @@ from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols import (
     anthropic_messages,
+    gemini,
     openai_audio,
     openai_chat,
     openai_completions,
@@ -31,13 +32,36 @@ from daemon.protocols.rename import TOP, Path, StreamRenamer, json_string, renam
 from daemon.protocols.unread_reader import UnreadReader
 
 __all__ = [
-    *("ANTHROPIC_MESSAGES", "DIALECTS", "Dialect", "OPENAI_CHAT", "OPENAI_RESPONSES", "RAW", "Reader", "TEXT", "Watcher"),
-    *("adapter", "as_chat_completion", "envelope_of", "error_event", "error_reply", "message_of"),
+    *(
+        "ANTHROPIC_MESSAGES",
+        "DIALECTS",
+        "Dialect",
+        "GEMINI",
+        "GEMINI_ARRAY",
+        "OPENAI_CHAT",
+        "OPENAI_RESPONSES",
+        "RAW",
+        "Reader",
+        "TEXT",
+        "Watcher",
+    ),
+    *(
+        "adapter",
+        "as_chat_completion",
+        "client_protocol",
+        "envelope_of",
+        "error_event",
+        "error_reply",
+        "is_array",
+        "message_of",
+    ),
 ]
 
 OPENAI_CHAT: Final = "openai_chat"
 OPENAI_RESPONSES: Final = openai_responses.tables.NAME
 ANTHROPIC_MESSAGES: Final = anthropic_messages.NAME
+GEMINI: Final = gemini.NAME
+GEMINI_ARRAY: Final = "gemini_array"  # the envelope of a client that reads its stream as one JSON array
 RAW: Final = "raw"
 # A whole reply with one of these is an answer, whatever its `error` says.
 ANSWERS: Final = ("choices", "output", "content", "candidates", "data", "results")
@@ -105,6 +129,8 @@ class Dialect:
         """A request's bytes with the provider's name of the model, usage asked for, or a lowered limit; else unchanged."""
         if self.name == OPENAI_CHAT:
             return openai_chat.rewrite_request(body, data, model=model, include_usage=include_usage, max_tokens=max_tokens)
+        if self.name == GEMINI:  # the model is in the URL
+            return body if max_tokens is None else gemini.set_output_limit(body, data, max_tokens)
         wanted: dict[str, bytes] = {}
         if data.get("model") != model:
             wanted["model"] = json_string(model)
@@ -153,6 +179,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
             protocol=openai_chat.OpenAIChat(),
         ),
         _conversation(openai_responses.OpenAIResponses(), ("max_output_tokens",), (("response", "model"), ("model",))),
+        _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS),
         _conversation(anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",))),
         Dialect(
             "openai_completions",
@@ -184,17 +211,29 @@ def adapter(dialect: Dialect, *, strip_usage: bool, model_name: str | None) -> W
         return openai_chat.StreamAdapter(strip_usage=strip_usage, model_name=model_name)
     if model_name is None or not dialect.model_paths:
         return openai_chat.StreamAdapter()
+    if dialect.name == GEMINI:
+        return gemini.StreamAdapter(model_name)
     return StreamRenamer(model_name, dialect.model_paths)
 
 
-def envelope_of(path: str) -> str:
-    """Which error envelope the client of a path expects."""
+def envelope_of(path: str, query: str = "") -> str:
+    """Which error envelope the client of a (percent-encoded) path expects."""
+    if path.startswith("/v1beta/") or (":" in path and gemini.model_and_method(path) is not None):
+        return GEMINI_ARRAY if is_array(path, query) else GEMINI
     return "anthropic" if path.endswith(("/messages", "/messages/count_tokens")) else "openai"
+
+
+def is_array(path: str, query: str) -> bool:
+    """Whether a stream asked for at this URL comes as one JSON array, as Gemini's does without `alt=sse`."""
+    return path.endswith(":streamGenerateContent") and "alt=sse" not in query.split("&")
 
 
 def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
     """Status, headers and body of an error."""
-    body = anthropic_error_body(error, request_id) if envelope == "anthropic" else openai_chat.error_body(error)
+    if envelope == "anthropic":
+        body = anthropic_error_body(error, request_id)
+    else:
+        body = gemini.error_body(error) if envelope in (GEMINI, GEMINI_ARRAY) else openai_chat.error_body(error)
     head = [(b"content-type", b"application/json")]
     head += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     return error.http_status, head, body
@@ -202,7 +241,16 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
 
 def error_event(error: ApiError, envelope: str, request_id: str) -> bytes:
     """The last event of a stream that breaks after its first byte."""
-    return anthropic_error_frame(error, request_id) if envelope == "anthropic" else openai_chat.error_frame(error)
+    if envelope == "anthropic":
+        return anthropic_error_frame(error, request_id)
+    if envelope in (GEMINI, GEMINI_ARRAY):
+        return gemini.error_frame(error, sse=envelope == GEMINI)
+    return openai_chat.error_frame(error)
+
+
+def client_protocol(dialect: str, envelope: str) -> ChatProtocol | None:
+    """How replies are written for a client; None for what is no conversation."""
+    return gemini.Gemini(sse=False) if envelope == GEMINI_ARRAY else DIALECTS[dialect].protocol
 
 
 def as_chat_completion(dialect: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Final
 from daemon.domain.chat import Chat
 from daemon.protocols import anthropic_messages, openai_chat
 from daemon.protocols.base import ChatProtocol
-from daemon.protocols.dialects import ANTHROPIC_MESSAGES, DIALECTS, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
+from daemon.protocols.dialects import ANTHROPIC_MESSAGES, DIALECTS, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
 from daemon.relay.call import Call
 from daemon.relay.passage import Passage
 from daemon.relay.same import Same
@@ -63,4 +63,6 @@ def spoken_by(provider: StoredProvider) -> tuple[str, ...]:
     """The dialects of conversations that a provider understands, the one to translate to first."""
     if provider.protocol == "anthropic":
         return (ANTHROPIC_MESSAGES,)
+    if provider.protocol == "gemini":
+        return (GEMINI,)
     return SPOKEN[provider.chat_api] if provider.protocol == "openai" else (OPENAI_CHAT,)

@@ -296,7 +296,7 @@ class _Relay:
         self._result.served_model = self._plan.model.public_id
         try:
             content_type = next((v for name, v in upstream.headers if name.lower() == b"content-type"), b"")
-            if content_type.partition(b";")[0].strip().lower() == b"text/event-stream":
+            if self._passage.streams(content_type.partition(b";")[0].strip().lower()):
                 await self._stream(reply, content_type)
             else:
                 await self._whole(reply, content_type)

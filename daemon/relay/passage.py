@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols.dialects import Dialect, Reader
 
 Header = tuple[bytes, bytes]
+EVENTS: Final = b"text/event-stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,10 @@ class Passage(Protocol):
     @property
     def open_ended(self) -> bool:
         """Whether a stream that is over is complete, whatever it said."""
+        ...
+
+    def streams(self, content_type: bytes) -> bool:
+        """Whether a reply of this type (without parameters, in lower case) comes in pieces."""
         ...
 
     def outgoing(self, lowered_output: int | None) -> Outgoing: ...

@@ -6,10 +6,10 @@ from typing import Any
 
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
-from daemon.protocols import dialects
-from daemon.protocols.dialects import DIALECTS, OPENAI_CHAT, Dialect
+from daemon.protocols import dialects, gemini
+from daemon.protocols.dialects import DIALECTS, GEMINI, OPENAI_CHAT, Dialect
 from daemon.relay.call import Call
-from daemon.relay.passage import Outgoing, Stream, Whole
+from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
 from db.snapshot import StoredDeployment, StoredProvider
 
 
@@ -41,7 +41,13 @@ class Same:
         body = self.dialect.request(
             call.body, call.data, model=self._upstream_name, include_usage=self._asks_usage, max_tokens=lowered_output
         )
-        return Outgoing(call.upstream_path, call.query, body, call.headers)
+        path = call.upstream_path
+        if self.dialect.name == GEMINI:
+            path = gemini.path_of(self._upstream_name, call.ask.stream)
+        return Outgoing(path, call.query, body, call.headers)
+
+    def streams(self, content_type: bytes) -> bool:
+        return content_type == EVENTS or (self.dialect.name == GEMINI and self._call.ask.stream)
 
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict):

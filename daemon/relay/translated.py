@@ -9,14 +9,14 @@ from typing import Any, Final
 from daemon.domain.chat import Chat, Losses
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
-from daemon.protocols import dialects
+from daemon.protocols import dialects, gemini
 from daemon.protocols.base import ChatProtocol, StreamEncoder
 from daemon.protocols.decoded_reader import DecodedReader
-from daemon.protocols.dialects import ANTHROPIC_MESSAGES, DIALECTS, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
+from daemon.protocols.dialects import ANTHROPIC_MESSAGES, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
 from daemon.relay.call import Call
-from daemon.relay.passage import Outgoing, Stream, Whole
+from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
 
-EVENTS: Final = b"text/event-stream; charset=utf-8"
+SENT_EVENTS: Final = b"text/event-stream; charset=utf-8"
 JSON: Final = b"application/json"
 PATHS: Final = {
     OPENAI_CHAT: "/v1/chat/completions",
@@ -33,7 +33,7 @@ class Translated:
 
     def __init__(self, call: Call, chat: Chat, dialect: Dialect, protocol: ChatProtocol, name: str) -> None:
         """`protocol`: the provider's; `name`: what it calls the model. ApiError when it can not carry the conversation."""
-        client = DIALECTS[call.dialect].protocol
+        client = dialects.client_protocol(call.dialect, call.envelope)
         assert client is not None
         self._call, self._chat, self._client, self._protocol, self._name = call, chat, client, protocol, name
         self.dialect = dialect
@@ -51,7 +51,14 @@ class Translated:
             chat = replace(self._chat, max_output=min(lowered_output, self._chat.max_output or lowered_output))
             request = self._protocol.encode_request(chat, self._name, Losses())
         kept = [header for header in self._call.headers if not header[0].lower().startswith(FOREIGN)]
-        return Outgoing(PATHS[self.dialect.name], "", _json(request), kept)
+        if self.dialect.name == GEMINI:
+            path, query = gemini.path_of(self._name, self._chat.stream), "alt=sse" if self._chat.stream else ""
+        else:
+            path, query = PATHS[self.dialect.name], ""
+        return Outgoing(path, query, _json(request), kept)
+
+    def streams(self, content_type: bytes) -> bool:
+        return content_type == EVENTS
 
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict) or self.dialect.failed(data):
@@ -68,7 +75,8 @@ class Translated:
     def stream(self) -> Stream:
         call = self._call
         encoder = self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)
-        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder)
+        content_type = JSON if call.envelope == dialects.GEMINI_ARRAY else SENT_EVENTS
+        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder, content_type)
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         try:
@@ -83,11 +91,11 @@ class Translated:
 
 
 class _TranslatedStream:
-    content_type = EVENTS
     passes_errors = False
 
-    def __init__(self, reader: DecodedReader, encoder: StreamEncoder) -> None:
+    def __init__(self, reader: DecodedReader, encoder: StreamEncoder, content_type: bytes) -> None:
         self.reader = reader
+        self.content_type = content_type
         self._encoder = encoder
 
     def feed(self, chunk: bytes) -> bytes:

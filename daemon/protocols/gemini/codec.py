@@ -38,7 +38,7 @@ class Gemini:
     def decode_reply(self, body: dict[str, Any]) -> Reply:
         return decode_reply(body)
 
-    def encode_reply(self, reply: Reply, model: str, losses: Losses) -> dict[str, Any]:
+    def encode_reply(self, reply: Reply, model: str, losses: Losses, chat: Chat | None = None) -> dict[str, Any]:
         return encode_reply(reply, model, losses)
 
     def decoder(self) -> Decoder:
