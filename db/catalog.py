@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from db import audit, clock, multipliers, prices
@@ -23,6 +23,7 @@ from db.versions import bump_catalog
 _FEATURE = re.compile(r"[a-z0-9_]{1,40}")
 MODALITIES = ("text", "image", "audio", "video", "file")
 MAX_TOKENS = 2**31 - 1
+MAX_HOSTED_CALLS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,11 @@ class DeploymentView:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A model. Prices in nano-USD per million units, multipliers in parts per million by meter ('*': every one)."""
+    """A model. Prices in nano-USD per million units, multipliers in parts per million by meter ('*': every one).
+
+    `service_tiers`: factor on the price of tokens by tier, in parts per million. `hosted_tools`: tools that its provider may
+    run, and how often in one request.
+    """
 
     id: int
     public_id: str
@@ -58,6 +63,8 @@ class ModelView:
     deployments: tuple[DeploymentView, ...]
     prices: dict[str, NewPrice]
     multipliers: dict[str, int]
+    service_tiers: dict[str, int]
+    hosted_tools: dict[str, int]
     created_at: int
 
     @property
@@ -87,12 +94,14 @@ class NewModel:
     groups: Sequence[str] | None = None
     multiplier_ppm: int | None = None
     enabled: bool = True
+    service_tiers: Mapping[str, int] = field(default_factory=dict)
+    hosted_tools: Mapping[str, int] = field(default_factory=dict)
 
 
 # Columns that `update` takes; provider, upstream, prices and the multiplier are arguments of their own.
 FIELDS = (
     "type", "private", "display_name", "description", "context_length", "max_output", "media_tokens", "features",
-    "input_modalities", "output_modalities", "enabled",
+    "input_modalities", "output_modalities", "enabled", "service_tiers", "hosted_tools",
 )  # fmt: skip
 
 
@@ -122,8 +131,21 @@ def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
                 if item not in MODALITIES:
                     raise Invalid(f"{item!r} is not a modality", f"Modalities: {', '.join(MODALITIES)}")
             value = json.dumps(list(dict.fromkeys(value)))
+        elif name == "service_tiers":
+            value = _named_numbers(value, "tier", 1000 * PPM, "Example: --tier priority=1.75")
+        elif name == "hosted_tools":
+            value = _named_numbers(value, "hosted tool", MAX_HOSTED_CALLS, "Example: --hosted-tool web_search=5")
         values[name] = value
     return values
+
+
+def _named_numbers(given: Mapping[str, int], what: str, most: int, example: str) -> str:
+    for name, number in given.items():
+        if not _FEATURE.fullmatch(name):
+            raise Invalid(f"{name[:60]!r} is not the name of a {what}", example)
+        if type(number) is not int or not 0 <= number <= most:
+            raise Invalid(f"The number of {what} {name!r} is out of range", example)
+    return json.dumps(dict(sorted(given.items())))
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
@@ -330,6 +352,8 @@ def _views(rows: list[Any]) -> list[ModelView]:
             ),
             prices=in_force.get(row.id, {}),
             multipliers=factors.get(row.id, {}),
+            service_tiers=json.loads(row.service_tiers),
+            hosted_tools=json.loads(row.hosted_tools),
             created_at=row.created_at,
         )
         for row in rows

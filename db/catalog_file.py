@@ -8,10 +8,12 @@
                  "context_length": 128000, "max_output": 16384, "media_tokens": null,
                  "features": ["streaming", "tools"], "input_modalities": ["text"], "output_modalities": ["text"],
                  "aliases": ["mini"], "groups": ["everyone"], "multiplier": "1.2", "multipliers": {"output": "2"},
+                 "service_tiers": {"priority": "1.75"},
                  "display_name": "…", "description": "…", "enabled": true, "private": false}]}
 
-A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups` and `multipliers`,
-where present, are the whole of it. The file is checked completely before the first write; writing is one transaction.
+A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups`, `multipliers` and
+`service_tiers`, where present, are the whole of it. The file is checked completely before the first write; writing is one
+transaction.
 """
 
 from __future__ import annotations
@@ -55,10 +57,11 @@ _SHAPES = {
     "groups": _TEXTS,
     "prices": _PRICES,
     "multipliers": _PRICES,
+    "service_tiers": _PRICES,
 }
 _PLAIN = (
     "type", "display_name", "description", "context_length", "max_output", "media_tokens", "enabled", "private",
-    "features", "input_modalities", "output_modalities",
+    "features", "input_modalities", "output_modalities", "service_tiers",
 )  # fmt: skip
 
 
@@ -144,6 +147,8 @@ def _entry(item: object, number: int) -> Entry:
         if item.get("type", "chat") not in MODEL_TYPES:
             raise Invalid(f"{item['type']!r} is not a type", f"Types: {', '.join(MODEL_TYPES)}")
         values = {name: value for name, value in item.items() if name not in {"prices", "multiplier", "multipliers"}}
+        if "service_tiers" in values:
+            values["service_tiers"] = {tier: money.parse_multiplier(text) for tier, text in item["service_tiers"].items()}
         catalog.check_fields({name: value for name, value in values.items() if name in _PLAIN})
         prices = item.get("prices")
         return Entry(
@@ -313,6 +318,7 @@ def _document(view: catalog.ModelView) -> dict[str, Any]:
         "upstream": first.upstream if first else view.public_id,
     }
     document |= {name: getattr(view, name) for name in _PLAIN}
+    document["service_tiers"] = {tier: money.format_multiplier(ppm) for tier, ppm in view.service_tiers.items()}
     document["prices"] = {name: meters.format_price(name, price.nanos) for name, price in sorted(view.prices.items())}
     document["aliases"] = list(view.aliases)
     document["groups"] = list(view.groups)

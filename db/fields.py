@@ -24,6 +24,11 @@ def added_one_of(name: str, values: tuple[str, ...], default: str) -> TextField:
     return TextField(default=default, constraints=[SQL(f"DEFAULT '{default}'"), Check(f"{name} IN ({listed})")])
 
 
+def added_json(default: str) -> TextField:
+    """A JSON text that came by a migration: the database itself knows what rows have that were there."""
+    return TextField(default=default, constraints=[SQL(f"DEFAULT '{default}'")])
+
+
 def amount(name: str, **options: Any) -> BigIntegerField:
     """A non-negative number of nano-USD, below 2^62."""
     return BigIntegerField(constraints=[Check(f"{name} >= 0 AND {name} <= 4611686018427387904")], **options)

@@ -35,6 +35,7 @@ class UsageView:
     status: str
     http_status: int
     usage: dict[str, int]
+    service_tier: str | None  # that the provider reported, when it may have a price of its own
     cost_nanos: int
     upstream_cost_nanos: int
     charged_nanos: int
@@ -89,7 +90,9 @@ def _view_query(chosen: Filters) -> Any:
 def _view(row: dict[str, Any]) -> UsageView:
     for flag in ("stream", "estimated", "cached"):
         row[flag] = bool(row[flag])
-    row["usage"] = {str(meter): int(count) for meter, count in json.loads(row["usage"]).items()}
+    usage = json.loads(row["usage"])
+    row["service_tier"] = usage.pop("service_tier", None)
+    row["usage"] = {str(meter): int(count) for meter, count in usage.items()}
     return UsageView(**row)
 
 

@@ -69,7 +69,10 @@ class StoredDeployment:
 
 @dataclass(frozen=True, slots=True)
 class StoredModel:
-    """A model with its enabled deployments, current prices (nano-USD per million units) and multipliers (ppm)."""
+    """A model with its enabled deployments, current prices (nano-USD per million units) and multipliers (ppm).
+
+    `service_tiers`: factor on the price of tokens, in parts per million; `hosted_tools`: most calls in one request.
+    """
 
     id: int
     public_id: str
@@ -90,6 +93,8 @@ class StoredModel:
     deployments: tuple[StoredDeployment, ...]
     prices: dict[str, int]
     multipliers: dict[str, int]
+    service_tiers: dict[str, int]
+    hosted_tools: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,8 @@ def _models(multipliers: dict[tuple[str, int], dict[str, int]]) -> tuple[StoredM
             deployments=tuple(deployments.get(row.id, ())),
             prices=prices.get(row.id, {}),
             multipliers=multipliers.get(("model", row.id), {}),
+            service_tiers=json.loads(row.service_tiers),
+            hosted_tools=json.loads(row.hosted_tools),
         )
         for row in CatalogModel.select().order_by(CatalogModel.public_id)
     )

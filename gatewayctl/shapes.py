@@ -174,6 +174,8 @@ def model(view: ModelView) -> dict[str, Any]:
         "groups": list(view.groups),
         "created_at": iso(view.created_at),
     }
+    if view.service_tiers:
+        shape["service_tiers"] = {tier: format_multiplier(ppm) for tier, ppm in view.service_tiers.items()}
     if own := factors(view.multipliers):
         shape["multipliers"] = own
     return shape

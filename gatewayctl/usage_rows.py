@@ -16,7 +16,7 @@ from db.request_log import UsageDetail, UsageView
 LOG_KEYS = (
     "request_id", "at", "user", "key_id", "provider", "model", "served_model", "endpoint", "stream", "status",
     "http_status", "usage", "cost", "upstream_cost", "charged", "estimated", "cached", "latency_ms", "ttft_ms",
-    "error_code", "absorbed",
+    "error_code", "absorbed", "service_tier",
 )  # fmt: skip
 USAGE_COLUMNS = tuple(f"usage_{meter}" for meter in METERS)
 FLAT_COLUMNS = (*(name for name in LOG_KEYS if name != "usage"), *USAGE_COLUMNS)
@@ -79,19 +79,19 @@ class PriceLine:
         return {name: getattr(self, name) for name in ("meter", "count", "price", "unit", "multiplier", "amount")}
 
 
-def price_lines(usage: dict[str, int], terms: dict[str, Any]) -> tuple[list[PriceLine], int]:
+def price_lines(usage: dict[str, int], tier: str | None, terms: dict[str, Any]) -> tuple[list[PriceLine], int]:
     """The lines of a bill by the terms that stand on the record, and their sum in nano-USD."""
     from daemon.domain.pricing import Terms, price
     from daemon.domain.usage import Usage
 
-    bill = price(Usage(usage), Terms.from_json(json.dumps(terms)))
+    bill = price(Usage(usage, tier=tier), Terms.from_json(json.dumps(terms)))
     lines = [
         PriceLine(
             meter=line.meter,
             count=line.count,
             price=format_price(line.key, line.price_nanos),
             unit=price_unit(line.key),
-            multiplier=format(Decimal(line.multiplier).scaleb(-18).normalize(), "f"),
+            multiplier=format((Decimal(line.multiplier).scaleb(-18) * Decimal(line.tier_ppm).scaleb(-6)).normalize(), "f"),
             amount=format_usd(line.amount_nanos),
         )
         for line in bill.lines
@@ -110,7 +110,7 @@ def price_unit(key: str) -> str:
 
 def detail_row(detail: UsageDetail) -> dict[str, Any]:
     """One request with its price lines, attempts and ledger entry."""
-    lines, priced = price_lines(detail.view.usage, detail.terms) if detail.terms else ([], 0)
+    lines, priced = price_lines(detail.view.usage, detail.view.service_tier, detail.terms) if detail.terms else ([], 0)
     return log_row(detail.view) | {
         "lines": [line.row() for line in lines],
         "lines_cost": format_usd(priced),

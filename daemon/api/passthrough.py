@@ -12,8 +12,9 @@ from urllib.parse import unquote
 from daemon.api.billable import Endpoint, read_chat_loosely
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
-from daemon.protocols import dialects, openai_chat
+from daemon.protocols import dialects, openai_chat, openai_images
 from daemon.protocols.bounds import media_parts, unbounded
+from daemon.protocols.tiers import asked_tier
 
 CHAT = frozenset({"chat"})
 EVERY_PROTOCOL: frozenset[str] = frozenset()  # not asked here: the path names the provider
@@ -94,7 +95,7 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
     if path.lower().endswith("audio/speech"):
         extra["character"] = len(body["input"]) if isinstance(body.get("input"), str) else size
     if images:
-        extra["image"] = n
+        extra[openai_images.piece(body.get("size"), body.get("quality"))] = n
     return Ask(
         model=model,
         stream=body.get("stream") is True,
@@ -107,6 +108,7 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
         features=frozenset(),
         unbounded=tuple(unbounded(body)),
         extra=extra,
+        tier=asked_tier(body)[0],
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
 from daemon.domain.errors import ApiError
+from daemon.domain.pricing import CHEAPER_TIERS
 from daemon.domain.usage import meter_of
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
@@ -38,7 +39,7 @@ class Ask:
     `body_bytes` is the length of the body; `input_bound` the prompt tokens that its text can be at most. `output_limit`
     is per choice, None when the body names none. `extra` counts meters that the body itself fixes (images, characters);
     `not_used` are meters that it cannot incur. `features` are what the model must support; `unbounded` are fields whose
-    cost nothing bounds.
+    cost nothing bounds. `tier` is the service tier it asks for, None for a usual one.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Ask:
     extra: dict[str, int] = field(default_factory=dict)
     not_used: frozenset[str] = frozenset()
     include_usage: bool | None = None
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:
             message=f"'{ask.unbounded[0]}' is refused: its cost is not bounded by the request and model "
             f"'{ask.model}' has no price for it.",
         )
+    check_tier(model, ask)
     if not strict or model.type != "chat":
         return
     if ask.stream and "streaming" not in model.features:
@@ -129,6 +132,20 @@ def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:
     for used in ask.features & FEATURES.keys():
         if model.features.isdisjoint(FEATURES[used]):
             raise ApiError.of("unsupported_parameter", model=ask.model, param=FEATURE_PARAMS[used])
+
+
+def check_tier(model: StoredModel, ask: Ask) -> None:
+    """Refuse a service tier that may be dearer than the model's own prices and has no factor."""
+    tier = ask.tier
+    if tier is None or tier in model.service_tiers or tier in CHEAPER_TIERS:
+        return
+    raise ApiError.of(
+        "unsupported_parameter",
+        model=ask.model,
+        param="service_tier",
+        message=f"The service tier {tier!r} is refused: model '{ask.model}' has no price for it. Whoever runs this gateway can "
+        f"set one: gatewayctl models update {model.public_id} --tier NAME=FACTOR",
+    )
 
 
 def bounds(model: StoredModel, ask: Ask, default_output: int) -> tuple[int, int]:

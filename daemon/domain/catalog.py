@@ -68,7 +68,7 @@ class Catalog:
             for deployment in model.deployments:
                 self._name_by_provider(model, deployment)
         self.provider_names = {name.lower() for p in providers.values() for name in (p.stored.slug, p.stored.name)}
-        self._terms: dict[tuple[int, int, int], tuple[Terms, str]] = {}
+        self._terms: dict[tuple[int, int, int, str | None], tuple[Terms, str]] = {}
 
     def _name_by_provider(self, model: StoredModel, deployment: StoredDeployment) -> None:
         provider = self.providers[deployment.provider_id].stored
@@ -107,14 +107,15 @@ class Catalog:
             return None
         return Resolution(other.model, provider.stored.id)
 
-    def terms(self, model: StoredModel, identity: Identity) -> tuple[Terms, str]:
-        """The rates for this user, and their JSON text."""
-        key = (model.id, identity.user_id, identity.user_version)
+    def terms(self, model: StoredModel, identity: Identity, tier: str | None = None) -> tuple[Terms, str]:
+        """The rates for this user and for a service tier that was asked for, and their JSON text."""
+        key = (model.id, identity.user_id, identity.user_version, tier if tier in model.service_tiers else None)
         found = self._terms.get(key)
         if found is None:
             if len(self._terms) >= 20_000:
                 self._terms.clear()
-            terms = Terms({key: self._rate(model, identity, meter_of(key), price) for key, price in model.prices.items()})
+            rates = {name: self._rate(model, identity, meter_of(name), price) for name, price in model.prices.items()}
+            terms = Terms(rates, model.service_tiers, key[3])
             found = self._terms[key] = (terms, terms.to_json())
         return found
 

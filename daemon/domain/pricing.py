@@ -30,7 +30,7 @@ __all__ = [
 PPM: Final = 1_000_000  # a multiplier of 1
 UNITS: Final = 1_000_000  # a price is per this many units
 MULTIPLIER_ONE: Final = PPM**3  # user x group x model, all 1
-SCALE: Final = UNITS * MULTIPLIER_ONE  # divides count x price x multipliers into nano-USD
+SCALE: Final = UNITS * MULTIPLIER_ONE * PPM  # divides count x price x multipliers x tier's factor into nano-USD
 MAX_COST_NANOS: Final = 2**62
 
 # Where a meter without a price of its own is charged. A meter that is in neither table costs nothing when it
@@ -45,6 +45,13 @@ FALLBACK: Final[dict[str, str]] = {
     "image_input": "input",
     "image_output": "output",
 }
+# Service tiers by the names that providers have for them: those at the model's own prices, and those that never cost more.
+# Any other tier is dearer (priority, fast), so it needs a factor of its own.
+USUAL_TIERS: Final = frozenset({"auto", "default", "standard", "standard_only", "on_demand"})
+CHEAPER_TIERS: Final = frozenset({"flex", "batch"})
+TOKEN_METERS: Final = INPUT_METERS | OUTPUT_METERS
+_TIER: Final = "tier:"  # before the name of a tier, in the text of terms
+
 NO_METERS: Final[Mapping[str, int]] = {}
 ORDER: Final = {meter: place for place, meter in enumerate(METERS)}
 
@@ -75,9 +82,14 @@ class Rate:
 class Terms:
     """The rates a hold was placed at, by price key (see db.meters). They are kept with the hold, so a price change never
     reaches it.
+
+    `tiers`: the factor on the price of tokens by service tier, in parts per million; 1 for all others. `asked`: the tier
+    that the request asked for.
     """
 
     rates: dict[str, Rate]
+    tiers: dict[str, int] = field(default_factory=dict)
+    asked: str | None = None
     _weights: dict[str, int] = field(init=False, repr=False, compare=False)
     _steps: dict[str, tuple[tuple[int, str], ...]] = field(init=False, repr=False, compare=False)
     _dearest: dict[tuple[frozenset[str], int], tuple[int, int]] = field(init=False, repr=False, compare=False)
@@ -90,6 +102,8 @@ class Terms:
                 raise ValueError(f"unknown meter {key[:40]!r}")
             if (above := key.removeprefix(meter)).startswith("@"):
                 steps[meter] = tuple(sorted((*steps.get(meter, ()), (int(above[1:]), key))))
+        if any(type(factor) is not int or factor < 0 for factor in self.tiers.values()):
+            raise ValueError("the factor of a tier is an integer of at least 0")
         weights = {key: rate.price_nanos * rate.multiplier for key, rate in self.rates.items()}
         object.__setattr__(self, "_weights", weights)
         object.__setattr__(self, "_steps", steps)
@@ -120,7 +134,7 @@ class Terms:
         return None if key is None else self.rates[key]
 
     def weight(self, counted: str, input_tokens: int = 0) -> int:
-        """price x multipliers of one unit, in nano-USD x SCALE."""
+        """price x multipliers of one unit, in nano-USD x SCALE / PPM."""
         key = self.key(counted, input_tokens)
         return 0 if key is None else self._weights[key]
 
@@ -148,13 +162,36 @@ class Terms:
     def _most(self, meters: frozenset[str], lengths: tuple[int, ...]) -> int:
         return max((self.weight(meter, length) for meter in meters for length in lengths), default=0)
 
+    def factor(self, tier: str | None) -> int:
+        """What a service tier multiplies the price of tokens by, in parts per million."""
+        return PPM if tier is None else self.tiers.get(tier, PPM)
+
+    @property
+    def factor_bound(self) -> int:
+        """The factor that a hold must cover: the dearer of the tier that was asked for and the usual one."""
+        return max(PPM, self.factor(self.asked))
+
+    def factor_of(self, reported: str | None) -> int:
+        """The factor that a request is charged by: of the tier that the provider reports, and never more than was held.
+
+        Where it reports none it may have served the dearer of the tier that was asked for and the usual one.
+        """
+        return self.factor_bound if reported is None else min(self.factor(reported), self.factor_bound)
+
+    def for_tier(self, asked: str | None) -> Terms:
+        """The terms of a request for that tier; the same ones when it has no factor."""
+        return Terms(self.rates, self.tiers, asked) if asked in self.tiers else self
+
     def ordered(self) -> list[tuple[str, Rate]]:
         """The rates in the order of METERS, the plain meter before its variants."""
         return sorted(self.rates.items(), key=lambda item: (ORDER[meter_of(item[0])], item[0]))
 
     def to_json(self) -> str:
-        """Compact text: {"input":[price,user,group,model],...} in the order of METERS."""
-        rows = (f'"{key}":[{r.price_nanos},{r.user_ppm},{r.group_ppm},{r.model_ppm}]' for key, r in self.ordered())
+        """Compact text: {"input":[price,user,group,model],...,"tier:priority":factor,"asked":tier}, in the order of METERS."""
+        rows = [f'"{key}":[{r.price_nanos},{r.user_ppm},{r.group_ppm},{r.model_ppm}]' for key, r in self.ordered()]
+        rows += [f'"{_TIER}{tier}":{factor}' for tier, factor in sorted(self.tiers.items())]
+        if self.asked is not None:
+            rows.append(f'"asked":"{self.asked}"')
         return "{" + ",".join(rows) + "}"
 
     @classmethod
@@ -164,16 +201,26 @@ class Terms:
         if not isinstance(data, dict):
             raise ValueError("terms are a JSON object")
         rates: dict[str, Rate] = {}
-        for meter, row in data.items():
-            if not isinstance(row, list) or len(row) != 4:
-                raise ValueError(f"the rate of {meter[:40]!r} is not four numbers")
-            rates[meter] = Rate(*row)
-        return cls(rates)
+        tiers: dict[str, int] = {}
+        asked = data.pop("asked", None)
+        if asked is not None and not isinstance(asked, str):
+            raise ValueError("the tier that was asked for is not a text")
+        for key, row in data.items():
+            if key.startswith(_TIER):
+                tiers[key.removeprefix(_TIER)] = row
+            elif not isinstance(row, list) or len(row) != 4:
+                raise ValueError(f"the rate of {key[:40]!r} is not four numbers")
+            else:
+                rates[key] = Rate(*row)
+        return cls(rates, tiers, asked)
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One meter of a bill. `multiplier` is user x group x model in parts per 10^18 (exact); `key`: the price that applied."""
+    """One meter of a bill. `multiplier` is user x group x model in parts per 10^18 (exact); `key`: the price that applied.
+
+    `tier_ppm`: the factor of the service tier, in parts per million.
+    """
 
     meter: str
     count: int
@@ -181,6 +228,7 @@ class Line:
     multiplier: int
     amount_nanos: int
     key: str
+    tier_ppm: int = PPM
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +250,7 @@ def price(usage: Usage, terms: Terms) -> Bill:
     OverflowError above 2^62 nano-USD, which no price within its limits reaches with counts up to MAX_COUNT.
     """
     exact = upstream = charged = 0
-    input_tokens = usage.input_tokens
+    input_tokens, tier_factor = usage.input_tokens, terms.factor_of(usage.tier)
     lines: list[Line] = []
     missing: list[str] = []
     for meter, count in usage.meters.items():
@@ -215,12 +263,13 @@ def price(usage: Usage, terms: Terms) -> Bill:
             missing.append(meter)
             continue
         rate = terms.rates[key]
-        exact += count * rate.price_nanos * rate.multiplier
-        upstream += count * rate.price_nanos
+        factor = tier_factor if meter in TOKEN_METERS else PPM
+        exact += count * rate.price_nanos * rate.multiplier * factor
+        upstream += count * rate.price_nanos * factor
         running = half_up_div(exact, SCALE)
-        lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged, key))
+        lines.append(Line(meter, count, rate.price_nanos, rate.multiplier, running - charged, key, factor))
         charged = running
-    upstream_nanos = half_up_div(upstream, UNITS)
+    upstream_nanos = half_up_div(upstream, UNITS * PPM)
     if charged > MAX_COST_NANOS or upstream_nanos > MAX_COST_NANOS:
         raise OverflowError("a bill above 2^62 nano-USD")
     return Bill(charged, upstream_nanos, tuple(lines), tuple(missing))
@@ -234,13 +283,11 @@ def unpriced(terms: Terms, needed: tuple[str, ...] = ("input", "output")) -> tup
 
 
 def _counted(terms: Terms, extra: Mapping[str, int]) -> int:
-    """What neither bound limits, in nano-USD x SCALE: one request, unless `extra` says how many, and the
-    extras.
-    """
+    """What neither bound limits, in nano-USD x SCALE: one request, unless `extra` says how many, and the extras."""
     exact = 0 if "request" in extra else terms.weight("request")
     for key, count in extra.items():
         exact += count * terms.bound(key)
-    return exact
+    return exact * PPM
 
 
 def ceiling(
@@ -259,7 +306,8 @@ def ceiling(
     request), whose dearer rate need not be held.
     """
     dear_input, dear_output = terms.dearest(not_used, input_bound)
-    exact = input_bound * dear_input + output_bound * n * dear_output + _counted(terms, extra)
+    tokens = input_bound * dear_input + output_bound * n * dear_output
+    exact = tokens * terms.factor_bound + _counted(terms, extra)
     return -(-exact // SCALE)
 
 
@@ -273,7 +321,8 @@ def affordable_output(
 ) -> int:
     """The largest output_bound whose ceiling is within `available_nanos`; 0 if none, at most MAX_COUNT."""
     dear_input, dear_output = terms.dearest(not_used, input_bound)
-    left = available_nanos * SCALE - input_bound * dear_input - _counted(terms, extra)
+    factor = terms.factor_bound
+    left = available_nanos * SCALE - input_bound * dear_input * factor - _counted(terms, extra)
     if left < 0:
         return 0
-    return min(MAX_COUNT, left // (dear_output * n)) if dear_output else MAX_COUNT
+    return min(MAX_COUNT, left // (dear_output * factor * n)) if dear_output else MAX_COUNT

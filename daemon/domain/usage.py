@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 __all__ = [
@@ -77,12 +77,14 @@ MAX_COUNT: Final = 1_000_000_000
 class Usage:
     """Counts per meter (absent = 0), or per variant of one (`image/1024x1024/high`, see db.meters).
 
-    `reasoning` is part of `output` and only reported; `estimated` = counted by us.
+    `reasoning` is part of `output` and only reported; `estimated` = counted by us. `tier` is the service tier at which the
+    provider says that it served the request: no count, so it is not compared.
     """
 
     meters: dict[str, int]
     reasoning: int = 0
     estimated: bool = False
+    tier: str | None = field(default=None, compare=False)
 
     @property
     def input_tokens(self) -> int:

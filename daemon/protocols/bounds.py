@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from daemon.protocols import openai_chat
+from daemon.protocols.tiers import asked_tier
 
 __all__ = ["hosted_tools", "media_parts", "unbounded"]
 
@@ -44,8 +45,8 @@ def unbounded(body: dict[str, Any]) -> list[str]:
     items = body.get("input")
     if isinstance(items, list) and any(isinstance(item, dict) and item.get("type") == "item_reference" for item in items):
         found.append("input")
-    if (dearer := openai_chat.another_price(body)) is not None:
-        found.append(dearer)
+    if (unpriced := asked_tier(body)[1]) is not None:
+        found.append(unpriced)
     return found + hosted_tools(body.get("tools"))
 
 

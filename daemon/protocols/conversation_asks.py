@@ -11,6 +11,7 @@ from daemon.domain.usage import MAX_COUNT
 from daemon.protocols import openai_chat
 from daemon.protocols.asks import NO_AUDIO, count_of, invalid, missing, model_of
 from daemon.protocols.bounds import media_parts, unbounded
+from daemon.protocols.tiers import asked_tier
 
 __all__ = ["read_messages", "read_responses"]
 
@@ -63,6 +64,7 @@ def _ask(body: dict[str, Any], size: int, model: str, limit: int | None, *, sche
         features=frozenset(features),
         unbounded=tuple(unbounded(body)),
         not_used=NO_AUDIO,
+        tier=asked_tier(body)[0],
     )
 
 

@@ -6,12 +6,14 @@ prompt without billing it again, `suffix` is prompt, `logprobs` cost nothing.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import MAX_COUNT, Usage
 from daemon.protocols.asks import N_MAX, NO_AUDIO, Prompts, ask_prompts, count_of, invalid, model_of, read_tokens
 from daemon.protocols.event_reader import EventReader
+from daemon.protocols.tiers import asked_tier, reported_tier
 
 __all__ = ["DEFAULT_MAX_TOKENS", "read", "reply_text", "stream_reader", "usage_of"]
 
@@ -29,6 +31,7 @@ def read(body: dict[str, Any], size: int) -> Ask:
     more = len(suffix.encode("utf-8", "replace")) if suffix else 0
     options = body.get("stream_options")
     include = options.get("include_usage") if type(options) is dict else None
+    tier, unpriced = asked_tier(body)
     answers = max(count_of(body, "n", N_MAX) or 1, count_of(body, "best_of", N_MAX) or 1)
     return Ask(
         model=model,
@@ -40,15 +43,17 @@ def read(body: dict[str, Any], size: int) -> Ask:
         n=answers * prompts.count,
         media_parts=0,
         features=frozenset(),
-        unbounded=(),
+        unbounded=() if unpriced is None else (unpriced,),
         not_used=NO_AUDIO,
         include_usage=include if type(include) is bool else None,
+        tier=tier,
     )
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
     """The usage of a reply or of one chunk; None when it has none, InvalidUsage when it cannot be true."""
-    return read_tokens(body.get("usage"))
+    found = read_tokens(body.get("usage"))
+    return found and replace(found, tier=reported_tier(body))
 
 
 def reply_text(body: dict[str, Any]) -> str:

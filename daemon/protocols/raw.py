@@ -19,6 +19,7 @@ import jiter
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
 from daemon.protocols.sse import MAX_LINE, Framer, parse_frame
+from daemon.protocols.tiers import reported_tier
 
 __all__ = ["StreamReader", "reply_text", "usage_of"]
 
@@ -38,7 +39,12 @@ def raw_usage(reply: dict[str, Any]) -> dict[str, Any] | None:
 def usage_of(reply: dict[str, Any]) -> Usage | None:
     """As disjoint meters; None when there is none, InvalidUsage when it cannot be true."""
     found = raw_usage(reply)
-    return None if found is None else _read(found)
+    return None if found is None else _read(found, _tier(reply))
+
+
+def _tier(reply: dict[str, Any]) -> str | None:
+    response = reply.get("response")
+    return reported_tier(response if isinstance(response, dict) else reply)
 
 
 def _optional(holder: object, name: str) -> int:
@@ -46,7 +52,7 @@ def _optional(holder: object, name: str) -> int:
     return 0 if value is None else checked_count(value, name)
 
 
-def _read(usage: dict[str, Any]) -> Usage:
+def _read(usage: dict[str, Any], tier: str | None) -> Usage:
     names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
     if "input_tokens" in usage:
         names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
@@ -63,7 +69,7 @@ def _read(usage: dict[str, Any]) -> Usage:
     for meter, count in (("cached_input", cached), ("cache_write_5m", written - long), ("cache_write_1h", long)):
         if count:
             meters[meter] = count
-    return Usage(meters, _optional(usage.get(names[3]), "reasoning_tokens"))
+    return Usage(meters, _optional(usage.get(names[3]), "reasoning_tokens"), tier=reported_tier(usage) or tier)
 
 
 def reply_text(reply: dict[str, Any]) -> str:
@@ -95,6 +101,7 @@ class StreamReader:
         "_framer",
         "_size",
         "_texts",
+        "_tier",
         "_usage",
         "delivered",
         "done",
@@ -108,6 +115,7 @@ class StreamReader:
     def __init__(self, max_line: int = MAX_LINE) -> None:
         self._framer = Framer(max_line)
         self._usage: dict[str, Any] = {}
+        self._tier: str | None = None
         self._texts: list[str] = []
         self._size = 0
         self.delivered = False
@@ -122,7 +130,7 @@ class StreamReader:
     def usage(self) -> Usage | None:
         """Of the last events that told it; None when none did or it cannot be true."""
         try:
-            return _read(self._usage) if self._usage else None
+            return _read(self._usage, self._tier) if self._usage else None
         except InvalidUsage:
             return None
 
@@ -165,6 +173,7 @@ class StreamReader:
         if found is not None:
             self._usage.update({name: value for name, value in found.items() if value is not None})
             self.early_usage = False
+            self._tier = _tier(event) or self._tier
         if event.get("type") == "error" and isinstance(event.get("error"), dict):
             self.error = event["error"]
         if self._size < TEXT_MAX and (found is None or "delta" in event):

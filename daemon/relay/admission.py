@@ -17,6 +17,7 @@ from daemon.domain.pricing import affordable_output, ceiling
 from daemon.domain.usage import MAX_COUNT
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
+from daemon.protocols.tiers import carried_tier
 from daemon.relay.call import Call, Candidate, Denied, Plan
 from daemon.relay.choice import Chooser, spoken_by
 from db import clock, holds
@@ -62,7 +63,7 @@ async def admit(gateway: Gateway, call: Call) -> Held:
 def decide(gateway: Gateway, call: Call) -> Plan:
     """Everything but the balance, by the catalogue in memory."""
     check_identity(call.identity, clock.now_ms())
-    catalog, ask = gateway.snapshot.catalog, call.ask
+    catalog, ask = gateway.snapshot.catalog, _as_translated(gateway, call)
     provider = None
     if call.provider is not None:
         provider = catalog.provider_by_slug.get(call.provider)
@@ -71,14 +72,14 @@ def decide(gateway: Gateway, call: Call) -> Plan:
     found = rules.admit(
         catalog,
         call.identity,
-        _as_translated(gateway, call),
+        ask,
         provider,
         endpoint=call.endpoint,
         model_types=call.model_types,
         protocols=call.protocols,
         default_output=gateway.settings.default_max_output,
     )
-    terms, terms_json = catalog.terms(found.model, call.identity)
+    terms, terms_json = catalog.terms(found.model, call.identity, ask.tier)
     return Plan(
         model=found.model,
         terms=terms,
@@ -92,13 +93,16 @@ def decide(gateway: Gateway, call: Call) -> Plan:
 
 def _as_translated(gateway: Gateway, call: Call) -> Ask:
     """The ask without what never reaches the provider: where no deployment speaks the dialect, the translation decides."""
-    resolved = gateway.snapshot.catalog.resolve(call.ask.model)
-    if not call.ask.unbounded or resolved is None or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
-        return call.ask
+    ask = call.ask
+    if (not ask.unbounded and ask.tier is None) or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
+        return ask
+    resolved = gateway.snapshot.catalog.resolve(ask.model)
+    if resolved is None:
+        return ask
     providers = (gateway.snapshot.catalog.providers[found.provider_id].stored for found in resolved.model.deployments)
     if any(call.dialect in spoken_by(provider) for provider in providers):
-        return call.ask
-    return replace(call.ask, unbounded=())
+        return ask
+    return replace(ask, unbounded=(), tier=carried_tier(call.data))
 
 
 def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -286,7 +287,7 @@ class _Relay:
         if counted <= found.output_tokens:
             return found
         more = counted - found.output_tokens
-        return Usage({**found.meters, "output": found.meters.get("output", 0) + more}, found.reasoning, estimated=True)
+        return replace(found, meters={**found.meters, "output": found.meters.get("output", 0) + more}, estimated=True)
 
     # -- the reply
 

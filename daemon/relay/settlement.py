@@ -11,8 +11,8 @@ from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
-from daemon.domain.pricing import Terms, price
-from daemon.domain.usage import INPUT_METERS, OUTPUT_METERS, Usage, with_counted
+from daemon.domain.pricing import TOKEN_METERS, USUAL_TIERS, Terms, price
+from daemon.domain.usage import Usage, with_counted
 from daemon.gateway import Gateway
 from daemon.protocols.dialects import DIALECTS
 from daemon.relay.call import Attempt, Call, Plan
@@ -22,7 +22,6 @@ from db.holds import Estimate, Settled
 from db.usage import UsageRow
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_REPEATS = 0.5, 5.0, 100_000
-TOKEN_METERS = INPUT_METERS | OUTPUT_METERS
 
 
 @dataclass(slots=True)
@@ -39,10 +38,12 @@ class Result:
 
 
 def usage_json(found: Usage) -> str:
-    """The stored form of a usage: meters, and reasoning beside them."""
+    """The stored form of a usage: meters, and beside them reasoning and a service tier that may have another price."""
     counts = [f'"{meter}":{count}' for meter, count in found.meters.items() if count]
     if found.reasoning:
         counts.append(f'"reasoning":{found.reasoning}')
+    if found.tier is not None and found.tier not in USUAL_TIERS:
+        counts.append(f'"service_tier":{json.dumps(found.tier)}')
     return "{" + ",".join(counts) + "}"
 
 

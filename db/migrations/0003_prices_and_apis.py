@@ -1,4 +1,4 @@
-"""What a provider speaks of OpenAI's APIs."""
+"""What a provider speaks of OpenAI's APIs; what service tiers and hosted tools of a model may cost."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 STATEMENTS = (
     "ALTER TABLE providers ADD COLUMN chat_api TEXT NOT NULL DEFAULT 'chat' CHECK (chat_api IN ('chat', 'responses', 'both'))",
+    "ALTER TABLE models ADD COLUMN service_tiers TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE models ADD COLUMN hosted_tools TEXT NOT NULL DEFAULT '{}'",
 )
 
 

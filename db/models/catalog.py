@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peewee import BigAutoField, BigIntegerField, BlobField, Check, ForeignKeyField, IntegerField, TextField
 
-from db.fields import NumberedField, added_one_of, amount, flag, instant, one_of, short_text
+from db.fields import NumberedField, added_json, added_one_of, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 
 PROTOCOLS = ("openai", "anthropic", "gemini", "demo")
@@ -79,6 +79,8 @@ class CatalogModel(Table):
     features = TextField(default="[]")
     input_modalities = TextField(default='["text"]')
     output_modalities = TextField(default='["text"]')
+    service_tiers = added_json("{}")  # {"priority": parts per million}
+    hosted_tools = added_json("{}")  # {"web_search": calls per request}
 
     class Meta:
         table_name = "models"

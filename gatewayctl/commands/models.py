@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -35,6 +36,11 @@ DISPLAY = typer.Option(None, metavar="T", help="Name for people.")
 DESCRIPTION = typer.Option(None, metavar="T", help="A sentence or two.")
 FEATURE = typer.Option([], metavar="F", help="tools, json_mode, vision, reasoning …; repeat.")
 MODALITY = typer.Option([], metavar="M", help="text, image, audio, video or file as input; repeat.")
+TIER = typer.Option(
+    [],
+    metavar="TIER=X",
+    help="Factor on the price of tokens in a service tier: priority=1.75; none (update) forgets it. Repeat.",
+)
 STREAMING = typer.Option(None, "--streaming/--no-streaming", help="Whether it can stream.")
 
 
@@ -91,6 +97,7 @@ def add(
     feature: list[str] = FEATURE,
     streaming: bool | None = STREAMING,
     modality: list[str] = MODALITY,
+    tier: list[str] = TIER,
     alias: list[str] = typer.Option([], metavar="NAME", help="Another name for it; repeat."),
     private: bool = typer.Option(False, "--private", help="Granted to no group, not in the public list."),
     group: list[str] = typer.Option([], metavar="G", help="Only these groups may call it; default: the default groups."),
@@ -143,6 +150,7 @@ def add(
         aliases=alias,
         groups=group or None,
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
+        service_tiers=_merged({}, tier, "--tier", money.parse_multiplier),
     )
     view, created = create_or_existing(lambda: catalog.add(model), lambda: _exactly(model_id), if_not_exists=if_not_exists)
     if created and known is not None:
@@ -161,6 +169,17 @@ def _exactly(model_id: str) -> Any:
     if view.public_id != model_id:
         raise NotFound(f"There is no model {model_id!r}")
     return view
+
+
+def _merged(before: Mapping[str, int], given: list[str], what: str, read: Callable[[str], int]) -> dict[str, int]:
+    """What a model has of named numbers, after NAME=VALUE and NAME=none."""
+    after = dict(before)
+    for name, text in parse.pairs(given, what).items():
+        if text != "none":
+            after[name] = read(text)
+        elif after.pop(name, None) is None:
+            raise Usage(f"The model has no {name!r} to forget", "See: gatewayctl models show")
+    return after
 
 
 def _with_streaming(features: list[str], streaming: bool) -> list[str]:
@@ -244,6 +263,7 @@ def update(
     feature: list[str] = FEATURE,
     streaming: bool | None = STREAMING,
     modality: list[str] = MODALITY,
+    tier: list[str] = TIER,
     private: bool | None = typer.Option(None, "--private/--public", help="Whether it is in the public list."),
 ) -> None:
     """Change a model. A new price holds for requests that begin from now on; the old one is kept.
@@ -270,6 +290,8 @@ def update(
         without_prices=(ended or None, None),
         multiplier_ppm=(multiplier, money.parse_multiplier),
     )
+    if tier:
+        fields["service_tiers"] = _merged(catalog.show(model).service_tiers, tier, "--tier", money.parse_multiplier)
     if streaming is not None:
         fields["features"] = _with_streaming(list(feature or catalog.show(model).features), streaming)
     if not fields:

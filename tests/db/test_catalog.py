@@ -174,6 +174,24 @@ def test_a_price_ends_and_a_step_needs_its_meter() -> None:
     assert ended.valid_to_at is not None
 
 
+@pytest.mark.usefixtures("ready")
+def test_service_tiers_have_a_factor_that_travels_with_the_model() -> None:
+    view = catalog.update("gpt", service_tiers={"priority": 1_750_000, "flex": 500_000})
+    assert view.service_tiers == {"flex": 500_000, "priority": 1_750_000}
+    [stored] = [model for model in snapshot.load().models if model.public_id == "gpt"]
+    assert stored.service_tiers == view.service_tiers
+    [entry] = [item for item in json.loads(catalog_file.export())["models"] if item["id"] == "gpt"]
+    assert entry["service_tiers"] == {"flex": "0.5", "priority": "1.75"}
+    assert [change.action for change in catalog_file.apply(catalog_file.parse(_file(entry)))] == ["keep"]
+    catalog_file.apply(catalog_file.parse(_file(entry | {"service_tiers": {"priority": "2"}})))
+    assert catalog.show("gpt").service_tiers == {"priority": 2_000_000}
+    for wrong in ({"Priority": 1}, {"": 1}, {"a b": 1}, {"x": -1}, {"x": 1000 * 1_000_000 + 1}, {"x": True}, {"x": 1.5}):
+        with pytest.raises(Invalid):
+            catalog.update("gpt", service_tiers=wrong)
+    with pytest.raises(Invalid):
+        catalog_file.parse(_file(entry | {"service_tiers": {"priority": "-1"}}))
+
+
 # The file
 
 

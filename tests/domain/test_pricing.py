@@ -265,3 +265,54 @@ def test_a_hold_covers_the_dearest_step_that_its_input_can_reach(input_bound: in
 def test_steps_are_kept_with_the_hold() -> None:
     assert Terms.from_json(LONG.to_json()) == LONG
     assert price(Usage({"input": 150}), Terms.from_json(LONG.to_json())) == price(Usage({"input": 150}), LONG)
+
+
+TIERED = Terms(
+    {"input": Rate(1_000_000), "output": Rate(4_000_000, user_ppm=500_000), "request": Rate(1_000_000)},
+    {"priority": 1_750_000, "flex": 500_000},
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reported", "factor", "bound"),
+    [
+        (None, None, 1_000_000, 1_000_000),
+        (None, "default", 1_000_000, 1_000_000),
+        (None, "flex", 500_000, 1_000_000),
+        (None, "priority", 1_000_000, 1_000_000),  # nobody asked for it, so no more than the usual price was held
+        ("priority", "priority", 1_750_000, 1_750_000),
+        ("priority", "default", 1_000_000, 1_750_000),  # downgraded
+        ("priority", "flex", 500_000, 1_750_000),
+        ("priority", None, 1_750_000, 1_750_000),  # not told: it may have been that
+        ("flex", "flex", 500_000, 1_000_000),
+        ("flex", "default", 1_000_000, 1_000_000),
+        ("flex", None, 1_000_000, 1_000_000),
+        ("unknown", "unknown", 1_000_000, 1_000_000),
+    ],
+)
+def test_a_request_costs_by_the_tier_that_served_it_within_what_was_held(
+    asked: str | None, reported: str | None, factor: int, bound: int
+) -> None:
+    terms = TIERED.for_tier(asked)
+    assert (terms.factor_of(reported), terms.factor_bound) == (factor, bound)
+    bill = price(Usage({"input": 4, "output": 8, "request": 1}, tier=reported), terms)
+    # Tokens only: what is sold by the piece costs the same in every tier.
+    assert bill.cost_nanos == (4 + 8 * 4 // 2) * factor // 1_000_000 + 1
+    assert bill.upstream_cost_nanos == (4 + 8 * 4) * factor // 1_000_000 + 1
+    assert [line.tier_ppm for line in bill.lines] == [factor, factor, 1_000_000]
+    assert ceiling(terms, 4, 8) == -(-(4 + 8 * 4 // 2) * bound // 1_000_000) + 1
+    assert affordable_output(terms, 4, 1, ceiling(terms, 4, 8)) == 8
+    assert Terms.from_json(terms.to_json()) == terms
+
+
+def test_a_tier_without_a_factor_changes_nothing() -> None:
+    assert TIERED.for_tier("fast") is TIERED
+    assert TIERED.for_tier(None) is TIERED
+    assert GOLDEN.for_tier("priority") is GOLDEN
+    assert "tier" not in GOLDEN.to_json()
+
+
+@pytest.mark.parametrize("text", ['{"tier:x":[1]}', '{"tier:x":-1}', '{"tier:x":1.5}', '{"tier:x":true}', '{"asked":5}'])
+def test_factors_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        Terms.from_json(text)

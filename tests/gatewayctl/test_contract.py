@@ -118,6 +118,18 @@ def test_prices_of_long_requests_and_of_kinds(ready: Gateway) -> None:
     assert ready.run(*words).code == 2
 
 
+def test_tiers_of_a_model(ready: Gateway) -> None:
+    words = ("--provider", "openai", "--input-price", "1", "--output-price", "1")
+    assert ready.json("models", "add", "tiered", *words, "--tier", "priority=1.75")["service_tiers"] == {"priority": "1.75"}
+    shown = ready.json("models", "update", "tiered", "--tier", "flex=0.5", "--tier", "priority=2")
+    assert shown["service_tiers"] == {"flex": "0.5", "priority": "2"}
+    assert "flex=0.5, priority=2" in ready.ok("models", "show", "tiered").out
+    assert ready.json("models", "update", "tiered", "--tier", "flex=none")["service_tiers"] == {"priority": "2"}
+    assert "service_tiers" not in ready.json("models", "update", "tiered", "--tier", "priority=none")
+    for wrong in ("fast", "fast=x", "fast=-1", "fast=none", "Fast=1"):
+        assert ready.run("models", "update", "tiered", "--tier", wrong).code == 2, wrong
+
+
 def test_a_known_model_brings_its_prices_of_long_requests(ready: Gateway) -> None:
     ready.ok("providers", "add", "gemini")
     made = ready.json("models", "add", "gemini-2.5-pro", "--provider", "gemini")

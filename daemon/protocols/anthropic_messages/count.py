@@ -69,7 +69,7 @@ def _add_block(block: dict[str, Any], found: Countable, depth: int) -> None:
     elif type(source) is dict and words:
         _add_content(source.get("data"), found, depth)
         _add_content(source.get("content"), found, depth)
-    if block.get("type") in MEDIA and not words:
+    if type(kind := block.get("type")) is str and kind in MEDIA and not words:
         found.media += 1
     if type(block.get("input")) is dict:
         found.texts.append(compact(block["input"]))

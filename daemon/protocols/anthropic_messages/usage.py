@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count, combine
+from daemon.protocols.tiers import reported_tier
 
 __all__ = ["hosted_calls", "overlaid", "read_usage", "usage_object", "usage_of"]
 
@@ -49,7 +50,7 @@ def read_usage(usage: object) -> Usage:
         found = total if total.total_tokens >= top.total_tokens else top
     if max(found.input_tokens, found.output_tokens) > MAX_COUNT:
         raise InvalidUsage(f"the tokens are more than {MAX_COUNT}")
-    return Usage(found.meters, min(reasoning, found.output_tokens))
+    return Usage(found.meters, min(reasoning, found.output_tokens), tier=reported_tier(usage))
 
 
 def _counts(usage: object) -> Usage:

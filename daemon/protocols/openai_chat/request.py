@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import MAX_COUNT
+from daemon.protocols.tiers import ASKED, asked_tier
 
 __all__ = [
     "CLIENT_TOOLS",
     "UNBOUNDED_FIELDS",
     "ChatRequest",
-    "another_price",
     "parse_loose",
     "parse_request",
     "refuse_lookalikes",
@@ -53,16 +53,11 @@ UNBOUNDED_FIELDS: Final[tuple[str, ...]] = (
     "search_settings",  # Groq
     "inference_geo",  # Anthropic: a region costs more
 )
-# Field -> values at the usual price or below it. Any other value may be dearer (priority, fast).
-USUAL_PRICE: Final[dict[str, frozenset[str]]] = {
-    "service_tier": frozenset({"auto", "default", "flex", "standard", "standard_only", "on_demand", "batch"}),
-    "speed": frozenset({"standard"}),
-}
 # Names that decide the price. Some hosts (in Go) match names in any case and believe the last one.
 PRICED_FIELDS: Final = frozenset(
     ("model", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "messages", "input",
      "prompt", "stream", "stream_options", "tools", "functions", "modalities", "audio", "prediction", *UNBOUNDED_FIELDS,
-     *USUAL_PRICE)
+     *ASKED)
 )  # fmt: skip
 PART_FEATURES: Final = {
     "image_url": "vision",
@@ -85,7 +80,8 @@ class ChatRequest:
     and "" when there is none. `n` is the number of choices paid for (n or best_of). `include_usage` is None when the
     client said nothing. `media_parts` counts parts whose tokens the length of the body does not bound (an image by
     URL is short). `unbounded` names what costs more than tokens: price it explicitly or refuse it. `output_extra`
-    bounds output tokens per choice that come on top of the limit (a rejected prediction).
+    bounds output tokens per choice that come on top of the limit (a rejected prediction). `tier` is the service tier
+    asked for, None for a usual one.
     """
 
     model: str
@@ -97,7 +93,7 @@ class ChatRequest:
     features: frozenset[str]
     media_parts: int
     unbounded: tuple[str, ...]
-    service_tier: str | None
+    tier: str | None
     output_extra: int = 0
 
     def input_bound(self, body_length: int) -> int:
@@ -150,15 +146,6 @@ def parse_loose(body: dict[str, Any]) -> ChatRequest:
     return _read(body, model, get("stream") is True, include if type(include) is bool else None, media, kinds)
 
 
-def another_price(body: dict[str, Any]) -> str | None:
-    """The field by which a body asks for service at another price than the usual one."""
-    for name, usual in USUAL_PRICE.items():
-        value = body.get(name)
-        if value is not None and not (type(value) is str and value in usual):
-            return name
-    return None
-
-
 def refuse_lookalikes(fields: dict[str, Any], names: frozenset[str] = PRICED_FIELDS) -> None:
     """400 for a field that differs from one of `names` in case only."""
     for name in fields:
@@ -203,9 +190,9 @@ def _read(
         _modalities(modalities, features, unbounded)
     elif get("audio"):
         features.add("audio_output")
-    tier = get("service_tier")
-    if (dearer := another_price(body)) is not None:
-        unbounded.append(dearer)
+    tier, unpriced = asked_tier(body)
+    if unpriced is not None:
+        unbounded.append(unpriced)
     extra = _prediction(get("prediction")) if "prediction" in features else 0
     return ChatRequest(
         model,
@@ -217,7 +204,7 @@ def _read(
         frozenset(features) if features else NO_FEATURES,
         media,
         tuple(unbounded),
-        tier if type(tier) is str else None,
+        tier,
         extra,
     )
 

@@ -31,7 +31,7 @@ from daemon.protocols.openai_responses.items import PARAGRAPH, CallSignature, de
 from daemon.protocols.openai_responses.names import flatten
 from daemon.protocols.openai_responses.parts import citation_of
 from daemon.protocols.openai_responses.reply import created_of, failed_of, finish_of, text_of
-from daemon.protocols.openai_responses.usage import read_usage
+from daemon.protocols.openai_responses.usage import usage_of
 from daemon.protocols.sse import Framer, LineTooLong, parse_frame
 
 # The last event repeats the whole reply, pictures included.
@@ -161,15 +161,16 @@ class Decoder:
             self._out.append(failed)
 
     def _read_usage(self, response: dict[str, Any]) -> None:
-        if (found := response.get("usage")) is None:
-            return
         try:
-            self.usage, self.usage_invalid = read_usage(found), ""
+            found = usage_of(response)
         except InvalidUsage as problem:
             self.usage_invalid = str(problem)
             return
+        if found is None:
+            return
+        self.usage, self.usage_invalid = found, ""
         if not self._over:
-            self._out.append(UsageReported(self.usage))
+            self._out.append(UsageReported(found))
 
     # -- what the model says
 

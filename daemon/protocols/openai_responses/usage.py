@@ -17,17 +17,19 @@ null and absent mean 0 in the details; input_tokens must be there.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
+from daemon.protocols.tiers import reported_tier
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
     """Of a whole reply, or of an event that holds one in `response`; None when it has none, InvalidUsage when untrue."""
     usage = body.get("usage")
     if usage is None and type(response := body.get("response")) is dict:
-        usage = response.get("usage")
-    return None if usage is None else read_usage(usage)
+        body, usage = response, response.get("usage")
+    return None if usage is None else replace(read_usage(usage), tier=reported_tier(body))
 
 
 def read_usage(usage: object) -> Usage:

@@ -248,9 +248,24 @@ def test_a_prediction_can_be_billed_on_top_of_the_limit(prediction: Any, extra: 
     assert parse_request({**BODY, "prediction": prediction}).output_extra == extra
 
 
-def test_the_service_tier_is_kept() -> None:
-    assert parse_request({**BODY, "service_tier": "priority"}).service_tier == "priority"
-    assert parse_request({**BODY, "service_tier": 7}).service_tier is None
+@pytest.mark.parametrize(
+    ("fields", "tier", "unbounded"),
+    [
+        ({"service_tier": "priority"}, "priority", ()),
+        ({"service_tier": "flex"}, "flex", ()),
+        ({"service_tier": "auto", "speed": "standard"}, None, ()),
+        ({"service_tier": "on_demand", "speed": "fast"}, "fast", ()),
+        ({"service_tier": None}, None, ()),
+        ({"service_tier": 7}, None, ("service_tier",)),
+        ({"service_tier": "priority", "speed": "fast"}, "priority", ("speed",)),
+    ],
+)
+@pytest.mark.parametrize("parse", [parse_request, parse_loose])
+def test_a_service_tier_that_may_have_another_price_is_named(
+    parse: Any, fields: dict[str, Any], tier: str | None, unbounded: tuple[str, ...]
+) -> None:
+    request = parse({**BODY, **fields})
+    assert (request.tier, request.unbounded) == (tier, unbounded)
 
 
 def test_the_prompt_is_bounded_by_the_bytes_of_the_body() -> None:
