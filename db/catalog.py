@@ -171,14 +171,18 @@ def _logged_prices(new: Mapping[str, NewPrice]) -> dict[str, str]:
 
 @transaction
 def add(model: NewModel) -> ModelView:
-    """A model with its deployment, prices, aliases and grants. Conflict when a name is taken, Refused without prices."""
+    """A model with its deployment, prices, aliases and grants.
+
+    Conflict when a name is taken; Refused without the prices that its type needs, unless it is disabled.
+    """
     check_model_id(model.public_id)
     provider = provider_row(model.provider)
     fields = {name: getattr(model, name) for name in FIELDS}
     fields["display_name"] = model.display_name or model.public_id
     values = _columns(fields)
     prices.check(model.prices)
-    require_prices(model.public_id, model.type, set(model.prices))
+    if model.enabled:
+        require_prices(model.public_id, model.type, set(model.prices))
     check_model_name_free(model.public_id)
     now = clock.now_ms()
     row = {"public_id": model.public_id, "created_at": now, **values}
@@ -233,7 +237,8 @@ def update(
         if changed:
             before["prices"] = changed
             after["prices"] = {key: _logged_prices(given).get(key) for key in changed}
-    if new_prices is not None or without_prices or "type" in values:
+    touched = new_prices is not None or without_prices or not {"type", "enabled"}.isdisjoint(values)
+    if touched and values.get("enabled", row.enabled):
         model_type = values.get("type", row.type)
         require_prices(row.public_id, model_type, set(prices.current(row.id).get(row.id, {})))
     if provider is not None or upstream is not None:
@@ -261,9 +266,11 @@ def _move(model_id: int, provider: str | None, upstream: str | None) -> tuple[st
 
 @transaction
 def set_enabled(name: str, enabled: bool) -> ModelView:
-    """Offer a model, or stop offering it, from the next request on."""
+    """Offer a model, or stop offering it, from the next request on. Refused when it lacks a price."""
     row = model_row(name)
     if bool(row.enabled) != enabled:
+        if enabled:
+            require_prices(row.public_id, row.type, set(prices.current(row.id).get(row.id, {})))
         CatalogModel.update(enabled=int(enabled)).where(CatalogModel.id == row.id).execute()
         bump_catalog()
         verb = "enable" if enabled else "disable"

@@ -159,6 +159,11 @@ def _type_of(name: str, prices: dict[str, int]) -> str:
     return "chat"
 
 
+def type_of(name: str) -> str:
+    """What a model without known prices is, by its name."""
+    return _type_of(name, {})
+
+
 def _modalities(bare: str, model_type: str, prices: dict[str, int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if model_type == "chat":
         return ("text", "image") if bare.startswith(_SEES) else ("text",), ("text",)

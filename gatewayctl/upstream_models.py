@@ -1,126 +1,161 @@
-"""A provider's own list of models: to test its address and credential, and to add what has a known price."""
+"""Compare what a provider lists with what is offered of it, and offer what is new and has a known price."""
 
 from __future__ import annotations
 
 import fnmatch
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from db import catalog, credentials, known_models, meters, providers
+from db import catalog, groups, known_models, meters, names, providers
 from db.errors import Conflict, Invalid
+from db.known_models import KnownModel
 from db.prices import NewPrice
-from gatewayctl import context, output
-from gatewayctl.errors import Failed
-
-LIMIT_S = 20.0
-MAX_BYTES = 8 * 1024 * 1024
-MAX_MODELS = 5000
-
-# Where a protocol keeps its list, how it is asked, and where the ids stand: (path, header, prefix, field, key, cut).
-_LISTS = {
-    "openai": ("/models", "Authorization", "Bearer ", "data", "id", ""),
-    "anthropic": ("/models?limit=1000", "x-api-key", "", "data", "id", ""),
-    "gemini": ("/models?pageSize=1000", "x-goog-api-key", "", "models", "name", "models/"),
-}
+from db.providers import ProviderView
+from gatewayctl import output
+from gatewayctl.upstream_list import Listed, listed
 
 
-def _get(url: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """Status and body, at most MAX_BYTES within LIMIT_S; redirects are not followed (they would carry the credential)."""
-    import httpx
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to do. `everything`: add also what has no known price, disabled. `prefix` stands before each public id."""
 
-    deadline = time.monotonic() + LIMIT_S
-    body = bytearray()
-    with httpx.Client(timeout=10, trust_env=False) as client, client.stream("GET", url, headers=headers) as reply:
-        for piece in reply.iter_bytes():
-            body += piece
-            if len(body) > MAX_BYTES or time.monotonic() > deadline:
-                raise httpx.ReadTimeout("the answer is too long")
-        return reply.status_code, bytes(body)
+    dry_run: bool = False
+    pattern: str | None = None
+    everything: bool = False
+    prefix: str = ""
+    groups: Sequence[str] = ()
 
 
-def listed(slug: str) -> tuple[list[str], int]:
-    """The ids that a provider lists, and how long it took in ms. Failed when it does not answer as it should."""
-    import json
+@dataclass(slots=True)
+class Report:
+    """Public ids by what became of them, or would. `rows`: the same for people, existing ones left out."""
 
+    provider: str
+    dry_run: bool
+    added: list[str] = field(default_factory=list)
+    existing: list[str] = field(default_factory=list)
+    unpriced: list[str] = field(default_factory=list)  # with `everything` added, disabled
+    gone: list[str] = field(default_factory=list)  # offered, but not listed any more
+    skipped: list[dict[str, str]] = field(default_factory=list)  # {"id", "reason"}
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "rows"}
+
+
+@dataclass(slots=True)
+class _Catalogue:
+    """`mine`: what the provider serves, its own name -> public id; `taken`: every name in lower case -> public id."""
+
+    mine: dict[str, str]
+    taken: dict[str, str]
+
+
+def sync(slug: str, wanted: Wanted) -> Report:
+    """Read the list and add what is wanted of it. Prices and everything else of existing models stay as they are."""
     provider = providers.show(slug)
-    if provider.protocol == "demo":
-        return ["demo-chat"], 0
-    path, header, prefix, field, key, cut = _LISTS[provider.protocol]
-    headers = {"accept": "application/json", "user-agent": "gatewayctl"}
-    if provider.protocol == "anthropic":
-        headers["anthropic-version"] = "2023-06-01"
-    secret: str | None = None
-    if not provider.no_auth:
-        secret = credentials.reveal_one(slug, context.master_keys())
-        if secret is None:
-            raise Conflict(f"{slug} has no usable credential", f"Run: gatewayctl credentials add {slug} --from-env VAR")
-        chosen_prefix = prefix if provider.auth_prefix is None else provider.auth_prefix
-        headers[provider.auth_header or header] = f"{chosen_prefix}{secret}"
-    started = time.monotonic()
-    import httpx
-
-    try:
-        status, body = _get(provider.base_url + path, headers)
-    except httpx.HTTPError as error:
-        raise Failed(
-            f"{slug} does not answer at {provider.base_url} ({type(error).__name__})", "Check the base URL and network"
-        ) from error
-    elapsed_ms = int((time.monotonic() - started) * 1000)
-    if status in {401, 403}:
-        raise Failed(f"{slug} refuses the credential (HTTP {status})", f"See: gatewayctl credentials list {slug}")
-    if status != 200:
-        raise Failed(f"{slug} answers HTTP {status} at {provider.base_url}", "Check the base URL")
-    try:
-        found = [str(item[key]).removeprefix(cut) for item in json.loads(body)[field]]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Failed(f"{slug} answers something that is no list of models", "Check the base URL") from error
-    return found[:MAX_MODELS], elapsed_ms
-
-
-def sync(slug: str, *, dry_run: bool, pattern: str | None) -> list[dict[str, Any]]:
-    """One row per listed model: what was (or would be) done with it."""
-    provider = providers.show(slug)
-    ids, _ = listed(slug)
-    chosen = sorted(item for item in set(ids) if pattern is None or fnmatch.fnmatchcase(item, pattern))
-    have = {view.public_id.lower() for view in catalog.list_all()}
-    rows: list[dict[str, Any]] = []
+    names.check_model_id(f"{wanted.prefix}x")
+    for group in wanted.groups:
+        groups.show(group)
+    found, _ = listed(slug)
+    chosen = sorted((item for item in found if _fits(item.id, wanted.pattern)), key=lambda item: item.id)
+    report = Report(provider.slug, wanted.dry_run)
+    offered = catalog.list_all()
+    mine = {deployment.upstream: view for view in offered for deployment in view.deployments if deployment.provider == slug}
+    names_of = {name.lower(): view.public_id for view in offered for name in (view.public_id, *view.aliases)}
+    catalogue = _Catalogue({upstream: view.public_id for upstream, view in mine.items()}, names_of)
     with output.progress() as bar:
         task = bar.add_task("models", total=len(chosen)) if bar else None
-        for model_id in chosen:
-            rows.append(_sync_one(model_id, provider, have, dry_run=dry_run))
+        for item in chosen:
+            _compare(item, provider, wanted, catalogue, report)
             if bar and task is not None:
                 bar.advance(task)
-    return rows
+    there = {item.id for item in found}
+    for upstream, view in sorted(mine.items(), key=lambda pair: pair[1].public_id):
+        if upstream not in there and _fits(upstream, wanted.pattern) and view.public_id not in report.gone:
+            report.gone.append(view.public_id)
+            report.rows.append(_row(view.public_id, upstream, "gone: the provider does not list it any more"))
+    return report
 
 
-def _sync_one(model_id: str, provider: Any, have: set[str], *, dry_run: bool) -> dict[str, Any]:
-    if model_id.lower() in have:
-        return {"id": model_id, "action": "exists", "prices": None}
-    known = known_models.find(model_id, provider_slug=provider.slug, base_url=provider.base_url)
-    if known is None or meters.missing(known.type, set(known.prices)):
-        return {"id": model_id, "action": "no known price", "prices": None}
-    shown = {meter: meters.format_price(meter, nanos) for meter, nanos in known.prices.items()}
-    if dry_run:
-        return {"id": model_id, "action": "would be added", "prices": shown}
+def _fits(name: str, pattern: str | None) -> bool:
+    return pattern is None or fnmatch.fnmatchcase(name, pattern)
+
+
+def _compare(
+    item: Listed,
+    provider: ProviderView,
+    wanted: Wanted,
+    catalogue: _Catalogue,
+    report: Report,
+) -> None:
+    public_id = wanted.prefix + item.id
+    if item.id in catalogue.mine:
+        report.existing.append(catalogue.mine[item.id])
+        return
+    holder = catalogue.taken.get(public_id.lower())
+    if holder is not None:
+        if holder in catalogue.mine.values():  # the same name for another one of the provider's
+            report.existing.append(holder)
+        else:
+            _skip(report, public_id, item.id, f"{holder} is another provider's; --prefix makes it another name")
+        return
+    known = known_models.find(item.id, provider_slug=provider.slug, base_url=provider.base_url)
+    if known is not None and meters.missing(known.type, set(known.prices)):
+        known = None
+    if known is None and not wanted.everything:
+        report.unpriced.append(public_id)
+        report.rows.append(_row(public_id, item.id, "no known price"))
+        return
+    model = _model(public_id, item, provider.slug, known, wanted.groups or None)
     try:
-        catalog.add(from_known(model_id, provider.slug, known))
+        names.check_model_id(public_id)
+        if not wanted.dry_run:
+            catalog.add(model)
     except (Conflict, Invalid) as error:
-        return {"id": model_id, "action": f"skipped: {error.message}", "prices": None}
-    return {"id": model_id, "action": "added", "prices": shown}
+        _skip(report, public_id, item.id, error.message)
+        return
+    catalogue.mine[item.id] = catalogue.taken[public_id.lower()] = public_id
+    prices = {key: meters.format_price(key, price.nanos) for key, price in model.prices.items()}
+    if known is None:
+        report.unpriced.append(public_id)
+        report.rows.append(_row(public_id, item.id, f"{'would be ' * wanted.dry_run}added, disabled: no known price"))
+    else:
+        report.added.append(public_id)
+        report.rows.append(_row(public_id, item.id, f"{'would be ' * wanted.dry_run}added", prices))
 
 
-def from_known(model_id: str, provider: str, known: known_models.KnownModel) -> catalog.NewModel:
-    """A model as it is known, under the provider's own name for it."""
+def _skip(report: Report, public_id: str, upstream: str, reason: str) -> None:
+    report.skipped.append({"id": public_id, "reason": reason})
+    report.rows.append(_row(public_id, upstream, f"skipped: {reason}"))
+
+
+def _row(public_id: str, upstream: str, action: str, prices: dict[str, str] | None = None) -> dict[str, Any]:
+    return {"id": public_id, "upstream": upstream, "action": action, "prices": prices}
+
+
+def _model(
+    public_id: str, item: Listed, provider: str, known: KnownModel | None, allowed: Sequence[str] | None
+) -> catalog.NewModel:
+    """As the provider tells it, else as it is known; without a price it is disabled."""
+    model_type = known.type if known else known_models.type_of(item.id)
     return catalog.NewModel(
-        public_id=model_id,
+        public_id=public_id,
         provider=provider,
-        upstream=model_id,
-        type=known.type,
-        prices={meter: NewPrice(nanos, known.source, known.source_date) for meter, nanos in known.prices.items()},
-        display_name=known.display_name,
-        context_length=known.context_length,
-        max_output=known.max_output,
-        features=known.features,
-        input_modalities=known.input_modalities,
-        output_modalities=known.output_modalities,
+        upstream=item.id,
+        type=model_type,
+        prices={key: NewPrice(nanos, known.source, known.source_date) for key, nanos in known.prices.items()} if known else {},
+        display_name=_label(item.name) or (known.display_name if known else public_id),
+        context_length=item.context_length or (known.context_length if known else None),
+        max_output=(item.max_output or (known.max_output if known else None)) if model_type == "chat" else None,
+        features=known.features if known else known_models.features_of(item.id, model_type),
+        input_modalities=known.input_modalities if known else ("text",),
+        output_modalities=known.output_modalities if known else ("text",),
+        groups=allowed,
+        enabled=known is not None,
     )
+
+
+def _label(name: str | None) -> str | None:
+    return name if name is not None and name.isprintable() and len(name) <= 200 else None

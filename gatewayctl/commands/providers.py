@@ -260,7 +260,7 @@ def ask(slug: str = SLUG) -> None:
 
     Example: gatewayctl providers test openai
     """
-    from gatewayctl.upstream_models import listed
+    from gatewayctl.upstream_list import listed
 
     context.open_database()
     found, elapsed_ms = listed(slug)
@@ -272,19 +272,28 @@ def ask(slug: str = SLUG) -> None:
 def sync_models(
     slug: str = SLUG,
     dry_run: bool = typer.Option(False, "--dry-run", help="Show what would be added; change nothing."),
-    match: str | None = typer.Option(None, metavar="PATTERN", help="Only ids like this, such as 'gpt-4o*'."),
+    match: str | None = typer.Option(None, metavar="PATTERN", help="Only the provider's ids like this, such as 'gpt-4o*'."),
+    everything: bool = typer.Option(False, "--all", help="Add also those without a known price, disabled."),
+    prefix: str = typer.Option("", metavar="TEXT", help="Put it before each public id, such as 'groq/'."),
+    group: list[str] = typer.Option([], metavar="G", help="Only these groups may call them; default: the default groups."),
 ) -> None:
-    """Add every model that a provider lists and whose price is known.
+    """Add every model that a provider lists and whose price is known; name those that it does not list any more.
+
+    Existing models stay as they are, and so do their prices. Doing it again changes nothing.
 
     Example: gatewayctl providers sync-models openai --dry-run
+
+    Example: gatewayctl providers sync-models groq --prefix groq/ --match 'llama*'
     """
-    from gatewayctl.upstream_models import sync
+    from gatewayctl.upstream_models import Wanted, sync
 
     context.open_database()
-    rows = sync(slug, dry_run=dry_run, pattern=match)
-    if not output.state.json:
-        hidden = sum(row["action"] == "no known price" for row in rows)
-        if hidden:
-            output.note(f"{hidden} model(s) without a known price are left out; add them with prices of your own.")
-        rows = [row for row in rows if row["action"] != "no known price"]
-    output.rows(rows, ("id", "action", "prices"), empty="Nothing to add.")
+    report = sync(slug, Wanted(dry_run, match, everything, prefix, group))
+    if output.state.json:
+        return output.document(report.as_json())
+    if report.unpriced and not everything:
+        output.note(f"{len(report.unpriced)} without a known price: add them with prices of your own, or disabled with --all.")
+    if report.existing:
+        output.note(f"{len(report.existing)} offered already.")
+    rows = [row for row in report.rows if row["id"] in report.added] if output.state.quiet else report.rows
+    return output.rows(rows, ("id", "upstream", "action", "prices"), empty="Nothing to add.")
