@@ -209,9 +209,10 @@ class Encoder:
             return
         choice.seen.add(event.index)
         for index, call in list(choice.calls.items()):
-            if call.is_whole():
-                del choice.calls[index]
-                self._tell(json_bytes(call.part()), event.choice)
+            if not call.is_whole():
+                break  # those after it wait: calls are told in their order
+            del choice.calls[index]
+            self._tell(json_bytes(call.part()), event.choice)
         choice.calls[event.index] = _Call(event, choice.ids.of(event.id))
 
     def _call_delta(self, event: ToolCallDelta) -> None:

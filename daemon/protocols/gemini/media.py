@@ -43,6 +43,7 @@ TYPE_OF_KIND: Final = {
 # How base64 data of each type begins, for images whose type nobody told.
 IMAGE_STARTS: Final = (("iVBOR", "image/png"), ("/9j/", "image/jpeg"), ("R0lG", "image/gif"), ("UklG", "image/webp"))
 UNTOLD: Final = frozenset({"", "image/*", "application/octet-stream"})
+_FROM_URL_SAFE: Final = str.maketrans("-_", "+/")
 YOUTUBE: Final = ("https://www.youtube.com/", "https://youtube.com/", "https://youtu.be/")
 # What only Google can read.
 STORED: Final = ("gs://", "files/", "https://generativelanguage.googleapis.com/")
@@ -51,8 +52,15 @@ STORED: Final = ("gs://", "files/", "https://generativelanguage.googleapis.com/"
 def decode_inline(value: Part, at: str, detail: str | None) -> Media:
     """inlineData; ApiError 400 without data or type."""
     media_type = required_text(value, "mimeType", at)
-    data = required_text(value, "data", at)
+    data = _plain_base64(required_text(value, "data", at))
     return _media(media_type, data, None, optional_text(value, "displayName", at), detail)
+
+
+def _plain_base64(data: str) -> str:
+    """The official SDK writes the alphabet for URLs, which other providers do not read."""
+    if "-" in data or "_" in data:
+        data = data.translate(_FROM_URL_SAFE)
+    return data + "=" * (-len(data) % 4) if not data.endswith("=") else data
 
 
 def decode_file(value: Part, at: str, detail: str | None) -> Media:
