@@ -25,7 +25,7 @@ from daemon.domain.countable import Countable
 from daemon.domain.errors import ApiError
 from daemon.domain.strict_json import InvalidJson, decode_object
 from daemon.gateway import Gateway
-from daemon.protocols import anthropic_messages, gemini_count
+from daemon.protocols import anthropic_messages, gemini
 from daemon.protocols.rename import json_string, with_members
 from daemon.relay import attempts
 from daemon.upstream import headers as upstream_headers
@@ -54,7 +54,7 @@ class Dialect:
 ANTHROPIC: Final = Dialect(
     "anthropic", anthropic_messages.count_request, anthropic_messages.count_reply, "input_tokens"
 )  # fmt: skip
-GEMINI: Final = Dialect("gemini", gemini_count.count_request, gemini_count.count_reply, "totalTokens")
+GEMINI: Final = Dialect("gemini", gemini.count_request, gemini.count_reply, "totalTokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ stream). For bytes that pass: ask (what bounds the cost), edit (what must change
 
 from daemon.protocols.gemini.ask import read
 from daemon.protocols.gemini.codec import Gemini
-from daemon.protocols.gemini.count import Countable, count_reply, count_text
+from daemon.protocols.gemini.count import count_reply, count_request
 from daemon.protocols.gemini.decoder import Decoder
 from daemon.protocols.gemini.edit import MODEL_PATHS, StreamAdapter, rewrite_reply_model, set_output_limit
 from daemon.protocols.gemini.encoder import Encoder
@@ -22,13 +22,12 @@ __all__ = [
     "METHODS",
     "MODEL_PATHS",
     "NAME",
-    "Countable",
     "Decoder",
     "Encoder",
     "Gemini",
     "StreamAdapter",
     "count_reply",
-    "count_text",
+    "count_request",
     "error_body",
     "error_frame",
     "model_and_method",

@@ -13,7 +13,15 @@ from daemon.domain.chat import Chat, Ended, Event, Finished, Losses, Message, Ro
 from daemon.domain.errors import ApiError
 from daemon.domain.strict_json import decode_object
 from daemon.domain.usage import Usage
-from daemon.protocols.gemini import Gemini, StreamAdapter, count_text, read, read_error, rewrite_reply_model, set_output_limit
+from daemon.protocols.gemini import (
+    Gemini,
+    StreamAdapter,
+    count_request,
+    read,
+    read_error,
+    rewrite_reply_model,
+    set_output_limit,
+)
 
 ROOT = Path(__file__).parents[4] / "shared" / "fixtures"
 INDEX = ROOT / "index.json"
@@ -106,7 +114,7 @@ def test_a_recorded_reply_tells_its_true_usage(entry: dict[str, Any]) -> None:
 def test_a_recorded_request_survives_both_ways(entry: dict[str, Any]) -> None:
     raw = content(entry, "request_file")
     body = decode_object(raw)
-    count_text(body)
+    count_request(body)
     ask = read({**body, "model": "m", "stream": entry["stream"]}, len(raw))
     assert ask.stream is entry["stream"]
     assert ask.unbounded == tuple(f"tools[0]:{name}" for tool in body.get("tools", ()) for name in tool if name in HOSTED)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daemon.domain.chat import Chat, Ended, Event, Losses, Message, Reply, Role, Text, Thinking, ToolCallDelta, UsageReported
 from daemon.domain.errors import ApiError
-from daemon.protocols.gemini import Gemini, StreamAdapter, count_text, read, read_error, usage_of
+from daemon.protocols.gemini import Gemini, StreamAdapter, count_request, read, read_error, usage_of
 from daemon.protocols.gemini.seals import open_signature, seal
 from daemon.protocols.gemini.tables import CONFIG, PARTS, REQUEST, TOOLS
 from tests.protocols.gemini import drawn
@@ -103,7 +103,7 @@ def as_sent(chat: Chat) -> dict[str, Any]:
 def test_a_request_decodes_to_what_was_encoded(chat: Chat) -> None:
     body = as_sent(chat)
     assert API.decode_request(body) == chat
-    count_text(body)
+    count_request(body)
     ask = read(body, 100)
     assert (ask.model, ask.stream, ask.output_limit, ask.n, ask.unbounded) == (
         *(chat.model, chat.stream, chat.max_output, chat.n),
@@ -202,7 +202,7 @@ def test_a_request_is_read_or_refused_by_name(noise: dict[str, Any], inner: dict
         body["toolConfig"] = {"functionCallingConfig": inner}
     elif place is not None:
         body[place] = inner
-    for reader in (API.decode_request, count_text, lambda given: read(given, 10)):
+    for reader in (API.decode_request, count_request, lambda given: read(given, 10)):
         problem: ApiError | None = None
         try:
             reader(body)

@@ -41,7 +41,7 @@ from daemon.domain.chat import (
 )
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
-from daemon.protocols.gemini import Gemini, count_reply, count_text, error_body, model_and_method, read
+from daemon.protocols.gemini import Gemini, count_reply, count_request, error_body, model_and_method, read
 from tests.protocols.gemini import drawn
 
 genai = pytest.importorskip("google.genai")
@@ -308,4 +308,4 @@ def test_tokens_are_counted(client: Any, host: Host) -> None:
     assert client.models.count_tokens(model="m", contents="hello").total_tokens == 31
     path, body = host.sent[-1]
     assert model_and_method(path) == ("m", "countTokens")
-    assert count_text(body).texts == ["hello"]
+    assert count_request(body).texts == ["hello"]

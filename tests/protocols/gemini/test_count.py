@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from daemon.domain.errors import ApiError
-from daemon.protocols.gemini_count import count_reply, count_request
+from daemon.protocols.gemini import count_reply, count_request
 
 WHOLE: dict[str, Any] = {
     "systemInstruction": {"parts": [{"text": "sys"}]},
@@ -56,6 +56,11 @@ def test_everything_that_a_model_reads_is_counted(body: dict[str, Any]) -> None:
     found = count_request(body)
     assert found.texts == TEXTS
     assert (found.messages, found.tools, found.media) == (4, 1, 2)
+
+
+def test_one_object_may_stand_for_a_list() -> None:
+    found = count_request({"contents": {"parts": {"text": "a"}}, "tools": {"functionDeclarations": {"name": "f"}}})
+    assert (found.texts, found.messages, found.tools) == (["a", "name:f"], 1, 1)
 
 
 def test_the_reply_has_the_number_twice() -> None:
