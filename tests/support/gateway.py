@@ -294,8 +294,7 @@ class Fixture:
 def provision(home: Home, openai_url: str, anthropic_url: str | None = None, *, balance: str = "5") -> Fixture:
     """The fixture of the checklist: alice in g1 with $5, bob in g2; two providers, five public models and a secret one.
 
-    Both providers speak the chat dialect of OpenAI; `anthropic` stands for the second company behind one base URL.
-    URLs are those of scripted upstreams, without /v1.
+    `openai` speaks chat completions, `anthropic` the Messages API. URLs are those of scripted upstreams, without /v1.
     """
     for group in ("g1", "g2"):
         home.ok("groups", "create", group)
@@ -303,7 +302,7 @@ def provision(home: Home, openai_url: str, anthropic_url: str | None = None, *, 
         ("openai", "OpenAI", openai_url, OPENAI_SECRET),
         ("anthropic", "Claude", anthropic_url or openai_url, ANTHROPIC_SECRET),
     ):
-        home.ok("providers", "add", slug, "--protocol", "openai", "--name", name, "--base-url", f"{url}/v1")
+        home.ok("providers", "add", slug, "--protocol", slug, "--name", name, "--base-url", f"{url}/v1")
         home.ok("credentials", "add", slug, "--from-env", "UPSTREAM_SECRET", env={"UPSTREAM_SECRET": secret})
     price = ("--input-price", "0.6", "--output-price", "2.4")
     home.ok("models", "add", CHAT, "--provider", "openai", *price, "--group", "g1", "--alias", ALIAS)

@@ -374,9 +374,11 @@ DEFAULT_MODELS = ("gpt-x", "gpt-x-mini")
 
 
 def default_answer(request: Received) -> Answer:
-    """An OpenAI-like server: one token per word of the prompt, one per piece of the answer."""
+    """A server of chat completions and messages: one token per word of the prompt, one per piece of the answer."""
     if request.path.endswith("/chat/completions") and request.method == "POST":
         return _default_chat(request)
+    if request.path.endswith("/messages") and request.method == "POST":
+        return _default_message(request)
     if request.path.endswith("/models"):
         models = [{"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "scripted"} for name in DEFAULT_MODELS]
         return json_reply({"object": "list", "data": models})
@@ -400,6 +402,37 @@ def _default_chat(request: Received) -> Answer:
         return chat_reply("".join(pieces), usage, model=model, finish_reason=finish)
     wanted = (body.get("stream_options") or {}).get("include_usage")
     return list(sse(chat_frames(pieces, usage if wanted else None, model=model, finish_reason=finish)))
+
+
+def _default_message(request: Received) -> Answer:
+    try:
+        body = request.json
+    except ValueError:
+        return error_reply(400, "not JSON", type="invalid_request_error")
+    pieces = DEFAULT_PIECES[: body.get("max_tokens") or len(DEFAULT_PIECES)]
+    reason = "end_turn" if len(pieces) == len(DEFAULT_PIECES) else "max_tokens"
+    read = _words(body.get("messages", []))
+    message: dict[str, Any] = {
+        "id": "msg_scripted", "type": "message", "role": "assistant", "model": body.get("model", "claude-x"), "content": [],
+        "stop_reason": None, "stop_sequence": None, "usage": {"input_tokens": read, "output_tokens": 1},
+    }  # fmt: skip
+    if not body.get("stream"):
+        usage = {"input_tokens": read, "output_tokens": len(pieces)}
+        content = [{"type": "text", "text": "".join(pieces)}]
+        return json_reply({**message, "content": content, "stop_reason": reason, "usage": usage})
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces),
+        {"type": "content_block_stop", "index": 0},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": reason, "stop_sequence": None},
+            "usage": {"output_tokens": len(pieces)},
+        },
+        {"type": "message_stop"},
+    ]
+    return list(sse([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]))
 
 
 def _words(messages: Any) -> int:
