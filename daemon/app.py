@@ -8,16 +8,17 @@ import ssl
 from functools import partial
 from typing import cast
 
-from quart import Quart
+from quart import Quart, request
 from werkzeug.routing import BaseConverter
 
 from daemon import log
 from daemon.api import account, errors, health, models
-from daemon.api.billable import UNIFIED
+from daemon.api.billable import UNIFIED, URL_NAMED
 from daemon.api.count_tokens import PATHS as COUNT_PATHS
 from daemon.api.front import Asgi, Front
 from daemon.api.paths import RESERVED
 from daemon.domain.catalog import Provider
+from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
 from daemon.metrics import Metrics
 from daemon.snapshot import Snapshot
@@ -85,6 +86,8 @@ def create_app(gateway: Gateway) -> Quart:
         app.register_blueprint(module.make_blueprint(gateway))
     for path in UNIFIED:
         app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])
+    for path in URL_NAMED:
+        app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])
     for path in COUNT_PATHS:
         app.add_url_rule(path, f"free {path}", _answered_by_the_front, methods=["POST"])
     app.add_url_rule("/v1/<provider:slug>/<path:endpoint>", "billable prefixed", _answered_by_the_front, methods=["POST"])
@@ -103,4 +106,5 @@ class _ProviderSlug(BaseConverter):
 
 
 async def _answered_by_the_front(**parts: str) -> None:
-    raise AssertionError("these requests are answered before they reach Quart")
+    """Here so that other methods are 405. What comes this far is another spelling (an escaped slash): nobody's path."""
+    raise ApiError.of("unknown_url", method=request.method, path=request.path)

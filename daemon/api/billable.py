@@ -65,6 +65,10 @@ UNIFIED: dict[str, Endpoint] = {
     "/v1/responses": Endpoint(dialects.OPENAI_RESPONSES, CHAT, CONVERSE, "/v1/responses", read_responses),
     "/v1/messages": Endpoint(dialects.ANTHROPIC_MESSAGES, CHAT, CONVERSE, "/v1/messages", read_messages),
 }
+# The same as rules of the URL map.
+URL_NAMED = tuple(
+    f"/{version}/models/<path:name>:{method}" for version in ("v1beta", "v1") for method in (WHOLE_METHOD, STREAM_METHOD)
+)
 
 
 def url_named(path: str) -> tuple[Endpoint, dict[str, Any]] | None:

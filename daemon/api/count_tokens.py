@@ -18,7 +18,7 @@ import jiter
 
 from daemon import log
 from daemon.api.auth import Caller
-from daemon.api.paths import gemini_action, provider_endpoint
+from daemon.api.paths import provider_endpoint
 from daemon.domain import admission
 from daemon.domain.catalog import Provider, is_priced
 from daemon.domain.countable import Countable
@@ -73,7 +73,7 @@ def question_of(path: str) -> Question | None:
     slug, endpoint = provider_endpoint(path) or (None, path.removeprefix("/v1/"))
     if endpoint == "messages/count_tokens":
         return Question(ANTHROPIC, None, slug)
-    found = gemini_action(path if slug is None else f"/v1beta/{endpoint.removeprefix('v1beta/')}")
+    found = gemini.model_and_method(path if slug is None else f"/v1beta/{endpoint.removeprefix('v1beta/')}")
     return Question(GEMINI, found[0], slug) if found is not None and found[1] == COUNT else None
 
 

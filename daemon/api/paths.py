@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from urllib.parse import unquote
 
 INFERENCE = frozenset(
     ("chat", "completions", "responses", "messages", "embeddings", "images", "audio", "moderations", "rerank",
@@ -24,7 +23,7 @@ PREFIXES = ("api", "ai")
 VERSIONS = frozenset(("v1", "v1beta"))
 PAGES = frozenset(("models",))
 _SLASHES = re.compile("/{2,}")
-_GEMINI_ACTION = re.compile(r"/v1(?:beta)?/models/(.+)(?::|%3[Aa])([A-Za-z]+)")
+_METHOD = re.compile(r"%3[Aa](?=[A-Za-z]+$)")  # what stands before the method of a Gemini model
 
 
 @lru_cache(4096)
@@ -39,6 +38,8 @@ def normalise(raw_path: str, wants_html: bool) -> str:
     if segments[:1] == ["v1"] and len(segments) > 2 and segments[1] not in RESERVED:
         while segments[2:3] == ["v1"]:
             del segments[2]
+    if "models" in segments[:-1]:
+        segments[-1] = _METHOD.sub(":", segments[-1])
     if segments and segments[0] in INFERENCE and not (wants_html and segments[0] in PAGES):
         segments.insert(0, "v1")
     return "/" + "/".join(segments)
@@ -68,12 +69,3 @@ def is_model_list(endpoint: str) -> bool:
     """Whether a provider's own endpoint is its list of models or one of them, which the gateway answers itself."""
     endpoint = endpoint.removeprefix("v1beta/")
     return endpoint == "models" or endpoint.startswith("models/")
-
-
-def gemini_action(path: str) -> tuple[str, str] | None:
-    """('gemini-2.5-pro', 'generateContent') of '/v1beta/models/gemini-2.5-pro:generateContent', else None.
-
-    The model's name is decoded (`%23`, `%2F`) and may hold slashes and colons; `/v1/models/…` is the same.
-    """
-    found = _GEMINI_ACTION.fullmatch(path)
-    return (unquote(found[1]), found[2]) if found else None

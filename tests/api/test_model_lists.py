@@ -210,8 +210,15 @@ def test_gemini_pages_meet_every_model_once(world: World) -> None:
 @pytest.mark.parametrize("query", [{"pageSize": "x"}, {"pageSize": "-1"}, {"pageToken": "!"}, {"pageToken": "bm9wZQ=="}])
 def test_a_wrong_place_in_geminis_list_is_400(world: World, query: dict[str, str]) -> None:
     reply = world.gateway.get("/v1beta/models", params=query)
-    assert reply.status_code == 400
-    assert next(iter(query)) in reply.json()["error"]["message"]
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["status"]) == (400, 400, "INVALID_ARGUMENT")
+    assert next(iter(query)) in error["message"]
+
+
+def test_a_model_that_is_not_there_is_404_in_googles_envelope(world: World) -> None:
+    for path, headers in ((f"/v1beta/models/{SECRET}", {}), (f"/v1/models/{SECRET}", GOOGLE)):
+        reply = world.gateway.get(path, world.alice.key, headers=headers)
+        assert (reply.status_code, reply.json()["error"]["status"]) == (404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("version", ["v1beta", "v1"])

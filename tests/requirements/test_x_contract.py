@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from daemon.api.billable import UNIFIED
+from daemon.api.billable import UNIFIED, URL_NAMED
 from daemon.app import create_app, make_gateway
 from db import engine, secrets
 from db.settings import Settings
@@ -338,7 +338,7 @@ def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: P
     assert found >= FREE, "a route of the table is gone"
     billed = {rule for method, rule in found - FREE if method == "POST"}
     assert found - FREE == {("POST", rule) for rule in billed}, "a route that is neither POST nor in the table"
-    assert billed == set(UNIFIED) | {PREFIXED}
+    assert billed == set(UNIFIED) | set(URL_NAMED) | {PREFIXED}
 
     poor = world.person(balance=None)
     rich = world.person()
@@ -354,3 +354,24 @@ def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: P
         assert world.gateway.post(path, rich.key, body_of(path)).status_code == 200, path
         assert len(world.openai.requests) == number
     assert world.home.balance(rich.name) != "5"
+
+
+@pytest.mark.parametrize("rule", URL_NAMED)
+def test_what_names_its_model_in_the_url_is_billed_too(world: World, rule: str) -> None:
+    path, body = rule.replace("<path:name>", CHAT), {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    poor, rich = world.person(balance=None), world.person()
+    for key, status in ((None, 401), (poor.key, 402)):
+        refused = world.gateway.post(path, key, body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (status, status)
+    assert world.openai.requests == []
+    reply = world.gateway.post(path, rich.key, body)
+    assert reply.status_code == 200, reply.text
+    assert world.home.record_of(reply.headers["x-request-id"])["cost"] != "0"
+    assert world.home.balance(rich.name) != "5"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat%2Fcompletions", "/v1/messages%2Fcount_tokens", "/v1/openai%2Fx", "/v1%2Fmessages"])
+def test_an_escaped_slash_makes_another_path(world: World, path: str) -> None:
+    reply = world.gateway.post(path, world.alice.key, ask())
+    assert (reply.status_code, reply.json()["error"]["code"]) == (404, "unknown_url")
+    assert world.openai.requests == []
