@@ -44,6 +44,7 @@ REST_S = 0.25
 LAST_WORD_S = 1.0  # at a stop
 REST_BYTES = 64 * 1024
 LOSSES_SHOWN = 1000
+WORDS = 500  # characters of a provider's words in an error of ours
 
 
 class Exchange:
@@ -270,7 +271,9 @@ class _Relay:
         """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
         reader = self._stream_of.reader if self._stream_of is not None else None
         found = self._usage or (reader.usage if reader is not None else None)
-        delivered = (reader is not None and reader.delivered) or self._text or self._marked > 0
+        delivered = (reader is not None and reader.delivered) or self._text
+        if self._marked > 0 and (reader is None or reader.error is None):
+            delivered = True  # a head and what else came with it; a provider that says that it failed gets nothing for it
         if found is not None and (whole or delivered or gone):
             if reader is None or not reader.early_usage or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
                 return found
@@ -400,7 +403,7 @@ class _Relay:
         if self._call.verbatim or reader.delivered:
             return True
         if reader.error is not None:
-            raise ApiError.of("upstream_error", provider=slug, reason="it answered with an error")
+            raise ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
         if len(held) > REST_BYTES:
             raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
         return reader.events > reader.garbage
@@ -458,7 +461,7 @@ class _Relay:
         if reader.error is not None:
             await self._close("error", 502, "upstream_error")
             if not stream.passes_errors:
-                rest += stream.fail(ApiError.of("upstream_error", provider=slug, reason=_words(reader.error)))
+                rest += stream.fail(ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply)))
             await self._client.finish(attempts.masked(rest, reply.candidate.provider, reply.secrets))
             return
         complete = reader.done or bool(reader.finish_reasons) or self._passage.open_ended
@@ -471,7 +474,10 @@ class _Relay:
         await self._client.finish(rest + stream.end(used))
 
 
-def _words(error: dict[str, Any]) -> str:
-    """What a provider's error inside a stream says."""
+def _masked_words(error: dict[str, Any], reply: Reply) -> str:
+    """What a provider's error inside a stream says, as the client may see it."""
     message = error.get("message")
-    return message if isinstance(message, str) and message else "its stream broke off with an error"
+    if not isinstance(message, str) or not message:
+        return "it answered with an error"
+    found = attempts.masked(message.encode("utf-8", "replace"), reply.candidate.provider, reply.secrets)
+    return found.decode("utf-8", "replace")[:WORDS].rstrip(".")
