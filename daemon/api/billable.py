@@ -77,3 +77,8 @@ def url_named(path: str) -> tuple[Endpoint, dict[str, Any]] | None:
     if found is None or found[1] not in (STREAM_METHOD, WHOLE_METHOD):
         return None
     return GENERATE, {"model": found[0], "stream": found[1] == STREAM_METHOD}
+
+
+def url_named_at(endpoint: str) -> tuple[Endpoint, dict[str, Any]] | None:
+    """The same for a provider's own endpoint, which may leave the version out: 'v1beta/models/x:generateContent'."""
+    return url_named(f"/{endpoint}") or url_named(f"/v1beta/{endpoint}")

@@ -17,7 +17,7 @@ from urllib.parse import unquote, unquote_to_bytes
 from daemon import log
 from daemon.api import passthrough
 from daemon.api.auth import Caller, authenticate
-from daemon.api.billable import UNIFIED, Endpoint, url_named
+from daemon.api.billable import UNIFIED, Endpoint, url_named, url_named_at
 from daemon.api.count_tokens import Question, count_tokens, question_of
 from daemon.api.count_tokens import Request as Counting
 from daemon.api.paths import is_model_list, normalise, provider_endpoint
@@ -166,6 +166,9 @@ class Front:
         provider = gateway.snapshot.catalog.provider_by_slug.get(slug)
         if provider is None:
             raise ApiError.of("unknown_provider", method=request.method, path=request.path, provider=slug)
+        if request.method == "POST" and provider.stored.protocol == "gemini" and (named := url_named_at(endpoint)) is not None:
+            await self._billable(gateway, request, named[0], slug, receive, length, caller, said=named[1])
+            return
         if not hot and passthrough.allowed(provider.stored.allow_endpoints, request.method, unquote(endpoint)):
             await self._forward(gateway, request, slug, endpoint, receive, length)
             return
@@ -208,7 +211,7 @@ class Front:
                         message="Only JSON requests that name a priced model pass to a provider.",
                     ) from error
                 raise ApiError.of("invalid_json", message=f"The request body is not valid JSON: {error}") from error
-            if slug is not None and "model" not in data:
+            if slug is not None and said is None and "model" not in data:
                 raise ApiError.of(
                     "endpoint_not_allowed",
                     endpoint=f"POST {request.path}",

@@ -5,6 +5,7 @@ To add a dialect: 1 its module, 2 a row in DIALECTS, 3 golden cases.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -63,6 +64,7 @@ ANTHROPIC_MESSAGES: Final = anthropic_messages.NAME
 GEMINI: Final = gemini.NAME
 GEMINI_ARRAY: Final = "gemini_array"  # the envelope of a client that reads its stream as one JSON array
 RAW: Final = "raw"
+_GEMINI_METHOD: Final = re.compile(rf"/(?:models|tunedModels)/.+:(?:{'|'.join(sorted(gemini.METHODS))})$")
 # A whole reply with one of these is an answer, whatever its `error` says.
 ANSWERS: Final = ("choices", "output", "content", "candidates", "data", "results")
 
@@ -218,7 +220,7 @@ def adapter(dialect: Dialect, *, strip_usage: bool, model_name: str | None) -> W
 
 def envelope_of(path: str, query: str = "") -> str:
     """Which error envelope the client of a (percent-encoded) path expects."""
-    if path.startswith("/v1beta/") or (":" in path and gemini.model_and_method(path) is not None):
+    if path.startswith("/v1beta/") or (":" in path and _GEMINI_METHOD.search(path) is not None):
         return GEMINI_ARRAY if is_array(path, query) else GEMINI
     return "anthropic" if path.endswith(("/messages", "/messages/count_tokens")) else "openai"
 

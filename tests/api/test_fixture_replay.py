@@ -87,7 +87,7 @@ def test_a_recorded_reply_reaches_the_client_as_it_is(
     if route == "unified" and api.side != GEMINI and f"/v1{api.path}" not in UNIFIED:
         pytest.skip("the daemon has no unified route for it")
     side, model = crossing.sides[api.side], models[recording.api]
-    side.upstream.script(recording.answer(random.Random(f"{recording.name} {route}")))
+    side.upstream.always(recording.answer(random.Random(f"{recording.name} {route}")))
     body, request_id = body_of(recording, model), crossing.new_id()
 
     url = where(recording, model, None if route == "unified" else side.provider)
@@ -121,7 +121,7 @@ def test_an_error_in_a_stream_that_the_client_reads_already_comes_as_it_is_and_c
     side, model = crossing.sides[APIS[recording.api].side], models[recording.api]
     first, _, rest = recording.content.partition(b"\n\n")
     begun, request_id = threading.Event(), crossing.new_id()
-    side.upstream.script([*sse([first + b"\n\n"], end=False), Until(begun), chunk(rest) + chunk(b"")])
+    side.upstream.always([*sse([first + b"\n\n"], end=False), Until(begun), chunk(rest) + chunk(b"")])
     url = where(recording, model, None if route == "unified" else side.provider)
     headers = crossing.gateway.headers(crossing.user.key) | {"X-Request-Id": request_id}
     with crossing.gateway.client.stream("POST", url, json=body_of(recording, model), headers=headers) as reply:
@@ -139,7 +139,7 @@ def test_an_error_that_comes_at_once_is_a_status_with_the_providers_words(
     crossing: Crossing, models: dict[str, str], recording: Recording
 ) -> None:
     side, model = crossing.sides[APIS[recording.api].side], models[recording.api]
-    side.upstream.script(list(sse([recording.content])))
+    side.upstream.always(list(sse([recording.content])))
     request_id = crossing.new_id()
     reply = crossing.post(where(recording, model, None), body_of(recording, model), request_id=request_id)
     assert reply.status_code == 502

@@ -30,7 +30,7 @@ SECRET = "sk-upstream-crossing-0123456789"
 # USD per million tokens: whole nano-USD per token, so that every amount is exact.
 PRICES = {
     "input": "3", "cached_input": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6", "output": "15",
-    "audio_input": "7", "audio_output": "31",
+    "audio_input": "7", "audio_output": "31", "image_input": "5", "image_output": "40",
 }  # fmt: skip
 PER_PIECE = {"image": "0.04"}
 FEATURES = ("tools", "json_mode", "structured_outputs", "vision", "reasoning", "streaming")
