@@ -6,26 +6,46 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from daemon.domain.admission import CONVERSE, Ask
-from daemon.protocols import dialects, gemini, openai_chat
+from daemon.protocols import (
+    asks,
+    dialects,
+    gemini,
+    openai_audio,
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_images,
+    openai_moderations,
+    rerank,
+)
+from daemon.protocols.bounds import unbounded
 from daemon.protocols.conversation_asks import read_messages, read_responses
+from daemon.protocols.tiers import asked_tier
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
 NO_IMAGES = frozenset({"image_input", "image_output"})  # its usage does not tell tokens of images apart
 
 
+Reading = Callable[[dict[str, Any], int], Ask]  # a body and its bytes; ApiError 400
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A route: its dialect, the kinds of model and of provider that may serve it, its path there, how it reads a body."""
+    """A route: its dialect, the kinds of model and of provider that may serve it, its path there, how it reads a body.
+
+    `names_model`: a request without a model is none; else its dialect has a default.
+    """
 
     dialect: str
     model_types: frozenset[str]
     protocols: frozenset[str]
     upstream_path: str
-    read: Callable[[dict[str, Any], int], Ask]
+    read: Reading
+    names_model: bool = True
 
 
 def read_chat(body: dict[str, Any], size: int) -> Ask:
@@ -57,13 +77,42 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
     )
 
 
+def one_shot(read: Reading) -> Reading:
+    """Reads the body of an endpoint that is no conversation, and refuses what would be priced as something else."""
+
+    def checked(body: dict[str, Any], size: int) -> Ask:
+        openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
+        found = read(body, size)
+        return replace(found, unbounded=(*found.unbounded, *unbounded(body)), tier=asked_tier(body)[0])
+
+    return checked
+
+
 CHAT = frozenset({"chat"})
 GENERATE = Endpoint(dialects.GEMINI, CHAT, CONVERSE, "", gemini.read)  # the model is in its URL, see `url_named`
 STREAM_METHOD, WHOLE_METHOD = "streamGenerateContent", "generateContent"
+OPENAI = frozenset({"openai"})
+ONE_SHOT_FIELDS = openai_chat.PRICED_FIELDS | asks.FIELDS
+
+
+def _one_shot(dialect: str, model_type: str, path: str, read: Reading, *, names_model: bool = True) -> Endpoint:
+    return Endpoint(dialect, frozenset({model_type}), OPENAI, path, one_shot(read), names_model)
+
+
 UNIFIED: dict[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(dialects.OPENAI_CHAT, CHAT, CONVERSE, "/v1/chat/completions", read_chat),
     "/v1/responses": Endpoint(dialects.OPENAI_RESPONSES, CHAT, CONVERSE, "/v1/responses", read_responses),
     "/v1/messages": Endpoint(dialects.ANTHROPIC_MESSAGES, CHAT, CONVERSE, "/v1/messages", read_messages),
+} | {
+    endpoint.upstream_path: endpoint
+    for endpoint in (
+        _one_shot(dialects.OPENAI_COMPLETIONS, "chat", "/v1/completions", openai_completions.read),
+        _one_shot(dialects.OPENAI_EMBEDDINGS, "embedding", "/v1/embeddings", openai_embeddings.read),
+        _one_shot(dialects.OPENAI_IMAGES, "image", "/v1/images/generations", openai_images.read),
+        _one_shot(dialects.OPENAI_SPEECH, "audio", "/v1/audio/speech", openai_audio.read_speech),
+        _one_shot(dialects.OPENAI_MODERATIONS, "moderation", "/v1/moderations", openai_moderations.read, names_model=False),
+        _one_shot(dialects.RERANK, "rerank", "/v1/rerank", rerank.read),
+    )
 }
 # The same as rules of the URL map.
 URL_NAMED = tuple(

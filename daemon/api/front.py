@@ -211,7 +211,7 @@ class Front:
                         message="Only JSON requests that name a priced model pass to a provider.",
                     ) from error
                 raise ApiError.of("invalid_json", message=f"The request body is not valid JSON: {error}") from error
-            if slug is not None and said is None and "model" not in data:
+            if slug is not None and said is None and endpoint.names_model and "model" not in data:
                 raise ApiError.of(
                     "endpoint_not_allowed",
                     endpoint=f"POST {request.path}",

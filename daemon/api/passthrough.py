@@ -6,14 +6,17 @@ through unbilled. Everything else is 403: the provider's account is shared.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from daemon.api.billable import Endpoint, read_chat_loosely
+from daemon.api.billable import ONE_SHOT_FIELDS, UNIFIED, Endpoint, Reading, read_chat_loosely
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
+from daemon.domain.usage import meter_of
 from daemon.protocols import dialects, openai_chat, openai_images
 from daemon.protocols.bounds import media_parts, unbounded
+from daemon.protocols.dialects import DIALECTS
 from daemon.protocols.tiers import asked_tier
 
 CHAT = frozenset({"chat"})
@@ -24,6 +27,8 @@ OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens", "ma
 LIMIT_OF = {"responses": "max_output_tokens", "messages": "max_tokens", "completions": "max_tokens"}
 # Paths whose replies are read in their own dialect; the body's bounds are read as everywhere here, without judging its form.
 DIALECT_OF = {"responses": dialects.OPENAI_RESPONSES, "messages": dialects.ANTHROPIC_MESSAGES}
+# The same, with bounds of their own where the body has the form that they are known for.
+ONE_SHOT = {path.removeprefix("/v1/"): known for path, known in UNIFIED.items() if DIALECTS[known.dialect].protocol is None}
 COUNTS = ("n", "best_of", "num_generations", "num_outputs", "num_images", "candidate_count")
 # What stands under these is not paid for by the tokens of one request (jobs, stored things), or would let its caller
 # work with the operator's account without the gateway (sessions).
@@ -59,8 +64,32 @@ def endpoint_of(path: str) -> Endpoint:
         )
     if path == "chat/completions":
         return Endpoint(dialects.OPENAI_CHAT, CHAT, EVERY_PROTOCOL, "/v1/chat/completions", read_chat_loosely)
+    known = ONE_SHOT.get(path)
+    if known is not None:
+        return replace(known, model_types=ANY, protocols=EVERY_PROTOCOL, read=_loosely(known.read, path))
     dialect = DIALECT_OF.get(path, dialects.RAW)
     return Endpoint(dialect, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
+
+
+def _loosely(read: Reading, path: str) -> Reading:
+    """Reads a body by its endpoint's own form and by what bounds the cost of any; one of another form by the latter alone."""
+
+    def loose(body: dict[str, Any], size: int) -> Ask:
+        try:
+            exact = read(body, size)
+        except ApiError:
+            openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
+            return read_any(body, size, path)
+        other = read_any({**body, "model": exact.model}, size, path)
+        limit, most = exact.output_limit, {meter_of(key): count for key, count in other.extra.items()}
+        return replace(
+            exact,
+            output_limit=None if limit is None else max(limit, other.output_limit or 0),
+            n=max(exact.n, other.n * exact.inputs),
+            extra={key: max(count, most.get(meter_of(key), 0)) for key, count in exact.extra.items()},
+        )
+
+    return loose
 
 
 def allowed(rules: tuple[str, ...], method: str, path: str) -> bool:

@@ -36,10 +36,12 @@ FEATURE_PARAMS = {"tools": "tools", "json_mode": "response_format", "structured_
 class Ask:
     """What bounds the cost of a request, whatever its dialect. Never changed once made.
 
-    `body_bytes` is the length of the body; `input_bound` the prompt tokens that its text can be at most. `output_limit`
-    is per choice, None when the body names none. `extra` counts meters that the body itself fixes (images, characters);
-    `not_used` are meters that it cannot incur. `features` are what the model must support; `unbounded` are fields whose
-    cost nothing bounds. `tier` is the service tier it asks for, None for a usual one.
+    `body_bytes` is the length of the body (of its longest prompt); `input_bound` the prompt tokens that its text can be at
+    most, in `inputs` prompts of which each fits into the window alone. `output_limit` is per choice, None when the body names
+    none. `extra` counts meters that the body itself fixes (images, characters), `extra_bound` says how many there can be of
+    those that only the reply tells (seconds). `not_used` are meters that it cannot incur. `features` are what the model must
+    support; `unbounded` are fields whose cost nothing bounds. `tier` is the service tier it asks for, None for a usual one.
+    `prompt_field` is where the prompt stands.
     """
 
     model: str
@@ -56,6 +58,14 @@ class Ask:
     not_used: frozenset[str] = frozenset()
     include_usage: bool | None = None
     tier: str | None = None
+    inputs: int = 1
+    extra_bound: dict[str, int] = field(default_factory=dict)
+    prompt_field: str = "messages"
+
+    @property
+    def counted(self) -> dict[str, int]:
+        """The most of each meter that is neither input nor output: what a hold must cover."""
+        return {**self.extra, **self.extra_bound} if self.extra_bound else self.extra
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ def admit(
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     if not is_priced(model):
         raise ApiError.of("unknown_model_pricing", model=ask.model, param="model")
-    if model.type in COUNTED_TYPES and not _counted_meters(model) <= {meter_of(key) for key in ask.extra}:
+    if model.type in COUNTED_TYPES and not _counted_meters(model) <= {meter_of(key) for key in ask.counted}:
         # Priced by what this endpoint's body does not tell: it would be free.
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     check_features(model, ask, strict=provider is None)
@@ -160,7 +170,8 @@ def bounds(model: StoredModel, ask: Ask, default_output: int) -> tuple[int, int]
     if window is not None and not ask.media_parts:
         least = ask.body_bytes // CLEARLY_BYTES_PER_TOKEN
         if least + (limit or OUTPUT_ROOM) > window:
-            raise ApiError.of("context_length_exceeded", limit=window, requested=least + (limit or 0), param="messages")
+            requested = least + (limit or 0)
+            raise ApiError.of("context_length_exceeded", limit=window, requested=requested, param=ask.prompt_field)
     output = limit if limit is not None else min(model.max_output or default_output, default_output)
     if window is not None:
         output = min(output, window)
@@ -176,12 +187,12 @@ def _input_bound(model: StoredModel, ask: Ask) -> int:
             raise ApiError.of(
                 "unsupported_parameter",
                 model=ask.model,
-                param="messages",
+                param=ask.prompt_field,
                 message=f"Images, audio and files are refused: model '{ask.model}' has neither a context length nor "
                 "a bound of tokens for such a part, so their cost is not known.",
             )
-        return model.context_length
-    return text if model.context_length is None else min(text, model.context_length)
+        return model.context_length * ask.inputs
+    return text if model.context_length is None else min(text, model.context_length * ask.inputs)
 
 
 def counted_bound(tokens: int) -> int:

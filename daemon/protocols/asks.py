@@ -8,12 +8,34 @@ from typing import Any, Final
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import MAX_COUNT, OUTPUT_METERS, InvalidUsage, Usage, checked_count
 
-__all__ = ["NO_AUDIO", "NO_OUTPUT", "Prompts", "ask_prompts", "count_of", "invalid", "missing", "model_of", "read_tokens"]
+__all__ = [
+    *(
+        "FIELDS",
+        "NO_AUDIO",
+        "NO_OUTPUT",
+        "Prompts",
+        "about_tokens",
+        "ask_prompts",
+        "count_of",
+        "invalid",
+        "missing",
+        "model_of",
+    ),
+    "read_tokens",
+]
 
 MODEL_LENGTH: Final = 512
 N_MAX: Final = 128
 CLEARLY_BYTES: Final = 16  # domain.admission takes so many bytes for at least one token when it looks at the window
 TOKEN_LIST_MAX: Final = 1_000_000
+MARKS: Final = 16  # tokens that hosts put around each prompt: its begin and end, a short instruction
+CHARS_PER_TOKEN: Final = 4
+PER_MEDIA: Final = 765
+# Names that decide the price of a one-shot request, beside those of chat completions.
+FIELDS: Final = frozenset(
+    ("suffix", "image", "images", "size", "quality", "partial_images", "instructions", "stream_format", "response_format",
+     "query", "documents", "inputs")
+)  # fmt: skip
 NO_AUDIO: Final = frozenset({"audio_input", "audio_output"})
 NO_OUTPUT: Final = OUTPUT_METERS | {"audio_input"}
 
@@ -50,8 +72,8 @@ def count_of(body: dict[str, Any], name: str, most: int = MAX_COUNT, least: int 
 class Prompts:
     """How much text a request holds: `count` separate prompts of `tokens` in all at most; the longest is `window_bytes`.
 
-    A byte-level tokeniser makes at most one token of a byte; of tokens that are given their number is known, and
-    `window_bytes` is such that admission's look at the window finds exactly that number.
+    A byte-level tokeniser makes at most one token of a byte, and a host puts MARKS around each; of tokens that are given
+    their number is known, and `window_bytes` is such that admission's look at the window finds exactly that number.
     """
 
     count: int
@@ -67,7 +89,7 @@ def ask_prompts(value: object, param: str) -> Prompts:
     if type(value) is list and type(value[0]) is int:
         items = [value]
     found = [_size(item, param) for item in items]
-    return Prompts(len(found), sum(tokens for tokens, _ in found), max(window for _, window in found))
+    return Prompts(len(found), sum(tokens + MARKS for tokens, _ in found), max(window for _, window in found))
 
 
 def _size(item: object, param: str) -> tuple[int, int]:
@@ -77,6 +99,18 @@ def _size(item: object, param: str) -> tuple[int, int]:
     if type(item) is list and all(type(token) is int for token in item) and len(item) <= TOKEN_LIST_MAX:
         return len(item), len(item) * CLEARLY_BYTES
     raise invalid(param, "it must be a string, an array of strings, an array of tokens or an array of such arrays")
+
+
+def about_tokens(value: object) -> int:
+    """About how many tokens prompts have, for usage that no host reported: four characters each, given tokens exactly."""
+    if type(value) is str:
+        return -(-len(value) // CHARS_PER_TOKEN)
+    if type(value) is list:
+        return len(value) if value and type(value[0]) is int else sum(about_tokens(item) for item in value)
+    if type(value) is dict:
+        text = value.get("text")
+        return about_tokens(text) if type(text) is str else PER_MEDIA
+    return 0
 
 
 # Each count under the names that hosts have for it; the first that is given counts.

@@ -30,32 +30,13 @@ from daemon.protocols.anthropic_errors import anthropic_error_body, anthropic_er
 from daemon.protocols.base import ChatProtocol
 from daemon.protocols.decoded_reader import DecodedReader
 from daemon.protocols.rename import TOP, Path, StreamRenamer, json_string, rename_model, with_members
-from daemon.protocols.unread_reader import UnreadReader
+from daemon.protocols.unread_reader import LastByte, UnreadReader
 
 __all__ = [
-    *(
-        "ANTHROPIC_MESSAGES",
-        "DIALECTS",
-        "Dialect",
-        "GEMINI",
-        "GEMINI_ARRAY",
-        "OPENAI_CHAT",
-        "OPENAI_RESPONSES",
-        "RAW",
-        "Reader",
-        "TEXT",
-        "Watcher",
-    ),
-    *(
-        "adapter",
-        "as_chat_completion",
-        "client_protocol",
-        "envelope_of",
-        "error_event",
-        "error_reply",
-        "is_array",
-        "message_of",
-    ),
+    *("ANTHROPIC_MESSAGES", "DIALECTS", "Dialect", "GEMINI", "GEMINI_ARRAY", "OPENAI_CHAT", "OPENAI_COMPLETIONS"),
+    *("OPENAI_EMBEDDINGS", "OPENAI_IMAGES", "OPENAI_MODERATIONS", "OPENAI_RESPONSES", "OPENAI_SPEECH"),
+    *("OPENAI_TRANSCRIPTION", "RAW", "RERANK", "Reader", "Watcher", "adapter", "as_chat_completion", "client_protocol"),
+    *("envelope_of", "error_event", "error_reply", "is_array", "message_of"),
 ]
 
 OPENAI_CHAT: Final = "openai_chat"
@@ -63,8 +44,16 @@ OPENAI_RESPONSES: Final = openai_responses.tables.NAME
 ANTHROPIC_MESSAGES: Final = anthropic_messages.NAME
 GEMINI: Final = gemini.NAME
 GEMINI_ARRAY: Final = "gemini_array"  # the envelope of a client that reads its stream as one JSON array
+OPENAI_COMPLETIONS: Final = "openai_completions"
+OPENAI_EMBEDDINGS: Final = "openai_embeddings"
+OPENAI_IMAGES: Final = "openai_images"
+OPENAI_SPEECH: Final = "openai_speech"
+OPENAI_TRANSCRIPTION: Final = "openai_transcription"
+OPENAI_MODERATIONS: Final = "openai_moderations"
+RERANK: Final = "rerank"
 RAW: Final = "raw"
 _GEMINI_METHOD: Final = re.compile(rf"/(?:models|tunedModels)/.+:(?:{'|'.join(sorted(gemini.METHODS))})$")
+ERROR_BODIES: Final = {GEMINI: gemini.error_body, GEMINI_ARRAY: gemini.error_body, RERANK: rerank.error_body}
 # A whole reply with one of these is an answer, whatever its `error` says.
 ANSWERS: Final = ("choices", "output", "content", "candidates", "data", "results")
 
@@ -108,7 +97,10 @@ class Dialect:
 
     `model_paths`: where replies and events name the model, first found counts; () : never renamed. `limit_fields`: where a
     request's output limit stands, the first is used when none is given; () : it has none. `protocol`: for conversations, how
-    they are translated.
+    they are translated. `estimate`: what a request (its reply's text, the bytes of its files) comes to where its host does
+    not say, without the tokens of the text; None: counted as a conversation. `plain`: the values of response_format whose
+    reply is text. `binary`: what is neither JSON nor events passes as it comes. `open_ended`: a stream is complete when it is
+    over, whatever it said. `many_ends`: its last event is not known before it is over.
     """
 
     name: str
@@ -118,6 +110,11 @@ class Dialect:
     model_paths: tuple[Path, ...] = TOP
     limit_fields: tuple[str, ...] = ()
     protocol: ChatProtocol | None = None
+    estimate: Callable[[dict[str, Any], str, int], Usage] | None = None
+    plain: tuple[str, ...] = ()
+    binary: bool = False
+    open_ended: bool = False
+    many_ends: bool = False
 
     def failed(self, reply: dict[str, Any]) -> bool:
         """Whether a whole reply of status 200 is an error in truth."""
@@ -169,6 +166,10 @@ def _no_stream() -> Reader:
     return UnreadReader()
 
 
+def _no_text(reply: dict[str, Any]) -> str:
+    return ""
+
+
 DIALECTS: Final[dict[str, Dialect]] = {
     dialect.name: dialect
     for dialect in (
@@ -184,25 +185,44 @@ DIALECTS: Final[dict[str, Dialect]] = {
         _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS),
         _conversation(anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",))),
         Dialect(
-            "openai_completions",
+            OPENAI_COMPLETIONS,
             openai_completions.stream_reader,
             openai_completions.usage_of,
             openai_completions.reply_text,
             limit_fields=("max_tokens",),
+            estimate=openai_completions.estimate,
         ),
-        Dialect("openai_embeddings", _no_stream, openai_embeddings.usage_of),
-        Dialect("openai_images", openai_images.stream_reader, openai_images.usage_of, model_paths=()),
-        Dialect("openai_speech", openai_audio.speech_reader, openai_audio.usage_of, model_paths=()),
+        Dialect(OPENAI_EMBEDDINGS, _no_stream, openai_embeddings.usage_of, _no_text, estimate=openai_embeddings.estimate),
         Dialect(
-            "openai_transcription",
+            OPENAI_IMAGES,
+            openai_images.stream_reader,
+            openai_images.usage_of,
+            _no_text,
+            model_paths=(),
+            estimate=openai_images.estimate,
+            many_ends=True,
+        ),
+        Dialect(
+            OPENAI_SPEECH,
+            openai_audio.speech_reader,
+            openai_audio.usage_of,
+            _no_text,
+            model_paths=(),
+            estimate=openai_audio.speech_estimate,
+            binary=True,
+        ),
+        Dialect(
+            OPENAI_TRANSCRIPTION,
             openai_audio.transcription_reader,
             openai_audio.usage_of,
             openai_audio.reply_text,
             model_paths=(),
+            estimate=openai_audio.transcription_estimate,
+            plain=openai_audio.PLAIN,
         ),
-        Dialect("openai_moderations", _no_stream, openai_moderations.usage_of),
-        Dialect("rerank", _no_stream, rerank.usage_of),
-        Dialect(RAW, raw.StreamReader, raw.usage_of, model_paths=()),
+        Dialect(OPENAI_MODERATIONS, _no_stream, openai_moderations.usage_of, _no_text, estimate=openai_moderations.estimate),
+        Dialect(RERANK, _no_stream, rerank.usage_of, _no_text, estimate=rerank.estimate),
+        Dialect(RAW, raw.StreamReader, raw.usage_of, model_paths=(), binary=True, open_ended=True),
     )
 }
 
@@ -211,6 +231,8 @@ def adapter(dialect: Dialect, *, strip_usage: bool, model_name: str | None) -> W
     """What changes the little that must change in a stream of this dialect."""
     if dialect.name == OPENAI_CHAT:
         return openai_chat.StreamAdapter(strip_usage=strip_usage, model_name=model_name)
+    if dialect.many_ends:
+        return LastByte()
     if model_name is None or not dialect.model_paths:
         return openai_chat.StreamAdapter()
     if dialect.name == GEMINI:
@@ -222,7 +244,9 @@ def envelope_of(path: str, query: str = "") -> str:
     """Which error envelope the client of a (percent-encoded) path expects."""
     if path.startswith("/v1beta/") or (":" in path and _GEMINI_METHOD.search(path) is not None):
         return GEMINI_ARRAY if is_array(path, query) else GEMINI
-    return "anthropic" if path.endswith(("/messages", "/messages/count_tokens")) else "openai"
+    if path.endswith(("/messages", "/messages/count_tokens")):
+        return "anthropic"
+    return RERANK if path.endswith("/rerank") else "openai"
 
 
 def is_array(path: str, query: str) -> bool:
@@ -235,7 +259,7 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
     if envelope == "anthropic":
         body = anthropic_error_body(error, request_id)
     else:
-        body = gemini.error_body(error) if envelope in (GEMINI, GEMINI_ARRAY) else openai_chat.error_body(error)
+        body = ERROR_BODIES.get(envelope, openai_chat.error_body)(error)
     head = [(b"content-type", b"application/json")]
     head += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     return error.http_status, head, body

@@ -19,13 +19,15 @@ class EventReader:
     """Reads a stream without touching it. Same attributes as the reader of chat completions.
 
     Made of what tells the dialects apart: `usage_of` an event (None: it has none), `text_of` an event ("" for none), and
-    the types of the events that `ends` it, where there is no [DONE].
+    the types of the events that `ends` it, where there is no [DONE]. With `more`, several such events may come: then they
+    are finish reasons, and the stream is over when its bytes are.
     """
 
     __slots__ = (
         *(
             "_ends",
             "_framer",
+            "_more",
             "_size",
             "_text_of",
             "_texts",
@@ -44,9 +46,11 @@ class EventReader:
         usage_of: Callable[[dict[str, Any]], Usage | None],
         text_of: Callable[[dict[str, Any]], str],
         ends: tuple[str, ...] = (),
+        *,
         max_line: int = MAX_LINE,
+        more: bool = False,
     ) -> None:
-        self._usage_of, self._text_of, self._ends = usage_of, text_of, ends
+        self._usage_of, self._text_of, self._ends, self._more = usage_of, text_of, ends, more
         self._framer = Framer(max_line)
         self._texts: list[str] = []
         self._size = 0
@@ -108,7 +112,8 @@ class EventReader:
             return
         self.delivered = True
         if event.get("type") in self._ends:
-            self.done = True
+            self.done = not self._more
+            self.finish_reasons[len(self.finish_reasons)] = "completed"
         text = self._text_of(event)
         if self._size + len(text) <= TEXT_MAX:
             self._texts.append(text)

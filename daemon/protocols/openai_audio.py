@@ -4,8 +4,8 @@
 |---|---|---|
 | speech | character | the request's input: Ask.extra, exact |
 | speech | input and audio_output tokens | the speech.audio.done event of a stream; else speech_estimate |
-| transcription | second | usage of type duration, or `duration` of verbose_json; else the last time of srt and vtt |
-| transcription | input, audio_input and output tokens | usage of type tokens |
+| transcription | second | usage of type duration, or `duration` of verbose_json; else by its text |
+| transcription | input, audio_input and output tokens | usage of type tokens; else by its text |
 
 Bytes pass through; errors are in OpenAI's envelope. Transcriptions are multipart: daemon.protocols.forms reads their fields.
 """
@@ -18,16 +18,19 @@ from typing import Any, Final
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count
-from daemon.protocols.asks import NO_AUDIO, invalid, missing, model_of
+from daemon.protocols.asks import NO_AUDIO, about_tokens, invalid, missing, model_of
 from daemon.protocols.event_reader import EventReader
 
 __all__ = [
+    "PLAIN",
+    "UNBOUNDED",
     "read_speech",
     "read_transcription",
     "reply_text",
     "speech_estimate",
     "speech_reader",
-    "text_usage",
+    "text_seconds",
+    "transcription_estimate",
     "transcription_reader",
     "usage_of",
 ]
@@ -39,8 +42,14 @@ CHARACTERS_OF_SECOND: Final = 15  # of usual speech
 # No codec in use says a second in fewer bytes (speech in Opus takes 750).
 BYTES_OF_SECOND: Final = 500
 AUDIO_TOKENS_OF_SECOND: Final = 50  # at most; hosts have 10 to 32
+USUAL_AUDIO_TOKENS_OF_SECOND: Final = 10
+BYTES_OF_SECOND_MOST: Final = 192_000  # of sound as it is usually sent: 48 kHz, 16 bits, stereo, not compressed
 SECONDS_MOST: Final = 86_400
 TIMED_FORMATS: Final = ("srt", "vtt")
+PLAIN: Final = ("text", *TIMED_FORMATS)  # values of response_format whose reply is no JSON
+# Fields by which some hosts take sound that is not in the request.
+UNBOUNDED: Final = ("url", "file_url", "file_id")
+LINE_MAX: Final = 16 * 1024 * 1024  # an event holds a piece of sound in base64
 _CUE_END: Final = re.compile(r"-->\s*(?:(\d+):)?(\d{1,2}):(\d{2})[.,](\d{3})")
 _SOUND_ENDS: Final = ("speech.audio.done",)
 _TEXT_ENDS: Final = ("transcript.text.done",)
@@ -69,20 +78,23 @@ def read_speech(body: dict[str, Any], size: int) -> Ask:
         unbounded=(),
         extra={"character": len(text)},
         not_used=frozenset({"audio_input"}),
+        prompt_field="input",
     )
 
 
-def speech_estimate(text: str) -> Usage:
+def speech_estimate(body: dict[str, Any], text: str, files: int) -> Usage:
     """The tokens of speech whose host tells none (the reply is sound alone), for models that are priced by token."""
-    sound = math.ceil(len(text) * USUAL_TOKENS_OF_CHARACTER)
-    return Usage({"input": max(1, len(text) // 4), "audio_output": sound, "character": len(text)}, estimated=True)
+    said = body.get("input")
+    length = len(said) if type(said) is str else 0
+    told = about_tokens(said) + about_tokens(body.get("instructions"))
+    return Usage({"input": max(1, told), "audio_output": math.ceil(length * USUAL_TOKENS_OF_CHARACTER)}, estimated=True)
 
 
 def read_transcription(body: dict[str, Any], size: int) -> Ask:
     """What bounds the cost of a transcription. `body` has the fields of its form, `size` is that of the whole request.
 
-    How long the sound is, only its reply says. So extra["second"] is no fact here but a bound, by the most that bytes can
-    hold: settle by usage_of, or by text_usage when the reply is no JSON.
+    How long the sound is, only its reply says: extra_bound["second"] is by the most that bytes can hold. Sound that a host
+    cuts into pieces (chunking_strategy) is not bounded by the window.
     """
     model = model_of(body)
     seconds = min(SECONDS_MOST, 1 + size // BYTES_OF_SECOND)
@@ -98,9 +110,11 @@ def read_transcription(body: dict[str, Any], size: int) -> Ask:
         n=1,
         media_parts=0,
         features=frozenset(),
-        unbounded=(),
-        extra={"second": seconds},
+        unbounded=tuple(name for name in UNBOUNDED if body.get(name) is not None),
         not_used=NO_AUDIO - {"audio_input"},
+        inputs=1 if body.get("chunking_strategy") is None else seconds,
+        extra_bound={"second": seconds},
+        prompt_field="file",
     )
 
 
@@ -142,14 +156,21 @@ def _seconds(value: object, name: str) -> int:
     return math.ceil(value)
 
 
-def text_usage(text: str, response_format: object) -> Usage:
-    """Seconds of a transcription that came as text: the end of the last cue of srt and vtt, else estimated by its length."""
+def transcription_estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """What a transcription of `files` bytes of sound came to, when its reply does not say; its text is counted elsewhere."""
+    seconds = text_seconds(text, body.get("response_format"), files)
+    return Usage({"second": seconds, "audio_input": seconds * USUAL_AUDIO_TOKENS_OF_SECOND}, estimated=True)
+
+
+def text_seconds(text: str, response_format: object, files: int = 0) -> int:
+    """Seconds of a transcription that came as text: the end of the last cue of srt and vtt, else as the text takes to say,
+    but no less than so many bytes of sound last."""
     if response_format in TIMED_FORMATS:
         ends = _CUE_END.findall(text)
         if ends:
             seconds = max(int(h or 0) * 3600 + int(m) * 60 + int(s) + (int(ms) > 0) for h, m, s, ms in ends)
-            return Usage({"second": min(seconds, MAX_COUNT), "output": len(text) // 4}, estimated=True)
-    return Usage({"second": 1 + len(text) // CHARACTERS_OF_SECOND, "output": len(text) // 4}, estimated=True)
+            return max(min(seconds, MAX_COUNT), files // BYTES_OF_SECOND_MOST)
+    return max(1 + len(text) // CHARACTERS_OF_SECOND, files // BYTES_OF_SECOND_MOST)
 
 
 def reply_text(body: dict[str, Any]) -> str:
@@ -160,7 +181,7 @@ def reply_text(body: dict[str, Any]) -> str:
 
 def speech_reader() -> EventReader:
     """Watches speech in events (stream_format sse)."""
-    return EventReader(usage_of, lambda event: "", _SOUND_ENDS)
+    return EventReader(usage_of, lambda event: "", _SOUND_ENDS, max_line=LINE_MAX)
 
 
 def transcription_reader() -> EventReader:

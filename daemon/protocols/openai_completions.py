@@ -11,14 +11,25 @@ from typing import Any
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import MAX_COUNT, Usage
-from daemon.protocols.asks import N_MAX, NO_AUDIO, Prompts, ask_prompts, count_of, invalid, model_of, read_tokens
+from daemon.protocols.asks import (
+    MARKS,
+    N_MAX,
+    NO_AUDIO,
+    Prompts,
+    about_tokens,
+    ask_prompts,
+    count_of,
+    invalid,
+    model_of,
+    read_tokens,
+)
 from daemon.protocols.event_reader import EventReader
 from daemon.protocols.tiers import asked_tier, reported_tier
 
-__all__ = ["DEFAULT_MAX_TOKENS", "read", "reply_text", "stream_reader", "usage_of"]
+__all__ = ["DEFAULT_MAX_TOKENS", "estimate", "read", "reply_text", "stream_reader", "usage_of"]
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's, when the body names none; other hosts have their own, so it is not relied on
-NO_PROMPT = Prompts(1, 1, 1)  # no prompt at all: the model begins a document
+NO_PROMPT = Prompts(1, MARKS, 1)  # no prompt at all: the model begins a document
 
 
 def read(body: dict[str, Any], size: int) -> Ask:
@@ -47,7 +58,14 @@ def read(body: dict[str, Any], size: int) -> Ask:
         not_used=NO_AUDIO,
         include_usage=include if type(include) is bool else None,
         tier=tier,
+        inputs=prompts.count,
+        prompt_field="prompt",
     )
+
+
+def estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """The prompt tokens of a request whose host reports none; the text is counted elsewhere."""
+    return Usage({"input": max(1, about_tokens(body.get("prompt")) + about_tokens(body.get("suffix")))}, estimated=True)
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:

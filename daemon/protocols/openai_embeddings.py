@@ -10,9 +10,9 @@ from typing import Any
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import Usage
-from daemon.protocols.asks import NO_OUTPUT, Prompts, ask_prompts, model_of, read_tokens
+from daemon.protocols.asks import MARKS, NO_OUTPUT, Prompts, about_tokens, ask_prompts, model_of, read_tokens
 
-__all__ = ["read", "usage_of"]
+__all__ = ["estimate", "read", "usage_of"]
 
 
 def read(body: dict[str, Any], size: int) -> Ask:
@@ -31,6 +31,8 @@ def read(body: dict[str, Any], size: int) -> Ask:
         features=frozenset(),
         unbounded=(),
         not_used=NO_OUTPUT,
+        inputs=prompts.count,
+        prompt_field="input",
     )
 
 
@@ -40,7 +42,12 @@ def _inputs(body: dict[str, Any], size: int) -> tuple[int, Prompts]:
     if type(value) is not list or not any(type(item) is dict for item in value):
         return 0, ask_prompts(value, "input")
     media = sum(1 for item in value if type(item) is dict and type(item.get("text")) is not str)
-    return media, Prompts(len(value), size, size // len(value))
+    return media, Prompts(len(value), size + MARKS * len(value), size // len(value))
+
+
+def estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """The prompt tokens of a request whose host reports none."""
+    return Usage({"input": max(1, about_tokens(body.get("input", body.get("inputs"))))}, estimated=True)
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import InvalidUsage, Usage, checked_count, meter_of
-from daemon.protocols.asks import NO_AUDIO, count_of, invalid, missing, model_of
+from daemon.protocols.asks import NO_AUDIO, about_tokens, count_of, invalid, missing, model_of
 from daemon.protocols.event_reader import EventReader
 
-__all__ = ["LINE_MAX", "piece", "read", "read_edit", "size_and_quality", "stream_reader", "usage_of"]
+__all__ = ["LINE_MAX", "estimate", "piece", "read", "read_edit", "size_and_quality", "stream_reader", "usage_of"]
 
 N_MAX: Final = 10
 IMAGES_MAX: Final = 16  # images that an edit may begin from
@@ -23,14 +23,18 @@ PARTIAL_MAX: Final = 3
 # The most tokens of one generated image, by quality; a larger size is what `auto` may choose.
 TOKENS_OF_QUALITY: Final = {"low": 2_048, "medium": 8_192, "standard": 8_192, "high": 16_384, "hd": 16_384}
 TOKENS_MOST: Final = 32_768
+# The usual tokens of one, square and not, where a host reports none; `auto` mostly means high.
+USUAL_TOKENS: Final = {"low": (272, 408), "medium": (1_056, 1_584), "standard": (1_056, 1_584)}
+USUAL_HIGH: Final = (4_160, 6_240)
+USUAL_INPUT: Final = 1_024
 TOKENS_OF_PARTIAL: Final = 256
 TOKENS_OF_INPUT: Final = 8_192  # of one image that an edit begins from, at high fidelity
 LINE_MAX: Final = 64 * 1024 * 1024  # an event holds a whole image in base64
 ENDS: Final = ("image_generation.completed", "image_edit.completed")
 
-# Where a usage divides: count -> meter. What is left over is in the first.
-INPUT: Final = (("text_tokens", "input"), ("image_tokens", "image_input"))
-OUTPUT: Final = (("text_tokens", "output"), ("image_tokens", "image_output"))
+# Where a usage divides: the meter of what is left over, then count -> meter of what is told apart.
+INPUT: Final = ("input", "image_tokens", "image_input")
+OUTPUT: Final = ("image_output", "text_tokens", "output")
 # A size or quality as a price may name it; another one has no price of its own.
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,27}")
 
@@ -74,7 +78,20 @@ def _read(body: dict[str, Any], size: int, images: int) -> Ask:
         unbounded=("svg",) if body.get("svg") else (),
         extra={piece(size_asked, quality): n},
         not_used=NO_AUDIO,
+        prompt_field="prompt",
     )
+
+
+def estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """The tokens of images whose host reports none, by their number, size and quality."""
+    size, quality = size_and_quality(body)
+    width, _, height = size.partition("x")
+    each = USUAL_TOKENS.get(quality.lower(), USUAL_HIGH)[0 if width == height or size == "auto" else 1]
+    given = body.get("images", body.get("image"))
+    begun = USUAL_INPUT * (len(given) if type(given) is list else 1) if given is not None or files else 0
+    asked = body.get("n")
+    meters = {"input": max(1, about_tokens(body.get("prompt"))), "image_output": each * (asked if type(asked) is int else 1)}
+    return Usage(meters | ({"image_input": begun} if begun else {}), estimated=True)
 
 
 def size_and_quality(body: dict[str, Any]) -> tuple[str, str]:
@@ -131,19 +148,13 @@ def _tokens(usage: object) -> dict[str, int]:
     return meters
 
 
-def _split(usage: dict[str, Any], name: str, table: tuple[tuple[str, str], ...]) -> dict[str, int]:
+def _split(usage: dict[str, Any], name: str, table: tuple[str, str, str]) -> dict[str, int]:
     total = checked_count(usage.get(name) or 0, name)
-    details = _side(usage.get(f"{name}_details"))
-    rest = table[0][1]
-    meters = {rest: total}
-    for field, meter in table[1:]:
-        part = checked_count(details.get(field) or 0, field)
-        if part > total:
-            raise InvalidUsage(f"more {field} than {name}")
-        if part:
-            meters[rest] -= part
-            meters[meter] = part
-    return meters
+    rest, field, meter = table
+    part = checked_count(_side(usage.get(f"{name}_details")).get(field) or 0, field)
+    if part > total:
+        raise InvalidUsage(f"more {field} than {name}")
+    return {rest: total - part, meter: part} if part else {rest: total}
 
 
 def _side(details: object) -> dict[str, Any]:
@@ -151,7 +162,10 @@ def _side(details: object) -> dict[str, Any]:
 
 
 def stream_reader() -> EventReader:
-    """Watches a stream: partial images, then one completed event for each image, of which the last tells the usage."""
+    """Watches a stream: partial images, then one completed event for each image, of which the last tells the usage.
+
+    How many images come, the stream does not say: it is complete when it is over and at least one was.
+    """
     images = 0
 
     def usage(event: dict[str, Any]) -> Usage | None:
@@ -162,4 +176,4 @@ def stream_reader() -> EventReader:
         images += 1
         return Usage({key: images if meter_of(key) == "image" else count for key, count in found.meters.items()})
 
-    return EventReader(usage, lambda event: "", ENDS, LINE_MAX)
+    return EventReader(usage, lambda event: "", ENDS, max_line=LINE_MAX, more=True)

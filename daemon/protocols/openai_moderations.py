@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from daemon.domain.admission import Ask
 from daemon.domain.usage import Usage
-from daemon.protocols.asks import NO_OUTPUT, ask_prompts, missing, model_of, read_tokens
+from daemon.protocols.asks import MARKS, NO_OUTPUT, about_tokens, ask_prompts, missing, model_of, read_tokens
 
-__all__ = ["DEFAULT_MODEL", "read", "usage_of"]
+__all__ = ["DEFAULT_MODEL", "estimate", "read", "usage_of"]
 
 DEFAULT_MODEL: Final = "omni-moderation-latest"  # OpenAI's, when the body names none
 
@@ -20,15 +20,15 @@ def read(body: dict[str, Any], size: int) -> Ask:
     """What bounds the cost: a string, strings, or parts of which images count as media. ApiError 400 with `param`."""
     model = model_of(body, DEFAULT_MODEL)
     value = body.get("input")
-    media = 0
+    media, inputs = 0, 1
     if type(value) is list and value and type(value[0]) is dict:
         media = sum(1 for part in value if type(part) is dict and part.get("type") != "text")
-        tokens = longest = size
+        tokens, longest = size + MARKS, size
     elif value is None:
         raise missing("input")
     else:
         prompts = ask_prompts(value, "input")
-        tokens, longest = prompts.tokens, prompts.window_bytes
+        tokens, longest, inputs = prompts.tokens, prompts.window_bytes, prompts.count
     return Ask(
         model=model,
         stream=False,
@@ -41,7 +41,14 @@ def read(body: dict[str, Any], size: int) -> Ask:
         features=frozenset(),
         unbounded=(),
         not_used=NO_OUTPUT,
+        inputs=inputs,
+        prompt_field="input",
     )
+
+
+def estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """The prompt tokens of a request whose host reports none."""
+    return Usage({"input": max(1, about_tokens(body.get("input")))}, estimated=True)
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:

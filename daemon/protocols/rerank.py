@@ -18,9 +18,9 @@ from typing import Any, Final
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
-from daemon.protocols.asks import NO_OUTPUT, invalid, missing, model_of, read_tokens
+from daemon.protocols.asks import MARKS, NO_OUTPUT, about_tokens, invalid, missing, model_of, read_tokens
 
-__all__ = ["error_body", "read", "usage_of"]
+__all__ = ["error_body", "estimate", "read", "usage_of"]
 
 DOCUMENTS_MAX: Final = 10_000
 # Cohere cuts a document so that query and piece have at most so many tokens; each piece counts as a document.
@@ -43,17 +43,26 @@ def read(body: dict[str, Any], size: int) -> Ask:
     return Ask(
         model=model,
         stream=False,
-        body_bytes=max(sizes) + query,
-        input_bound=query * len(sizes) + sum(sizes),
+        body_bytes=query,  # hosts cut documents to their window
+        input_bound=sum(sizes) + (query + MARKS) * pieces,
         output_limit=0,
         output_extra=0,
         n=1,
-        media_parts=sum(1 for document in documents if type(document) is dict and "image" in document),
+        media_parts=sum(1 for part in (body["query"], *documents) if type(part) is dict and "image" in part),
         features=frozenset(),
         unbounded=(),
-        extra={"request": -(-pieces // UNIT_DOCUMENTS)},
         not_used=NO_OUTPUT,
+        inputs=pieces,
+        extra_bound={"request": -(-pieces // UNIT_DOCUMENTS)},
+        prompt_field="query",
     )
+
+
+def estimate(body: dict[str, Any], text: str, files: int) -> Usage:
+    """The tokens of a request whose host reports none, as Voyage counts them."""
+    documents = body.get("documents")
+    many = len(documents) if type(documents) is list else 1
+    return Usage({"input": max(1, about_tokens(body.get("query")) * many + about_tokens(documents))}, estimated=True)
 
 
 def _size(value: object, param: str) -> int:

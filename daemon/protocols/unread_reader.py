@@ -6,7 +6,7 @@ from typing import Any
 
 from daemon.domain.usage import Usage
 
-__all__ = ["UnreadReader"]
+__all__ = ["LastByte", "UnreadReader"]
 
 
 class UnreadReader:
@@ -37,3 +37,25 @@ class UnreadReader:
     def estimate_text(self) -> str:
         """Nothing that could be counted."""
         return ""
+
+
+class LastByte:
+    """Passes bytes on, but keeps the last one until they are over: so that what is whole is paid for."""
+
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        self._kept = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes that go on for this chunk."""
+        if not chunk:
+            return b""
+        out = self._kept + chunk[:-1]
+        self._kept = chunk[-1:]
+        return out
+
+    def flush(self) -> bytes:
+        """The last byte."""
+        kept, self._kept = self._kept, b""
+        return kept

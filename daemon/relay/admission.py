@@ -85,10 +85,16 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         terms=terms,
         terms_json=terms_json,
         candidates=_with_passages(call, found),
-        amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, ask.extra, ask.not_used),
+        amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, ask.counted, ask.not_used),
         lowered_output=None,
-        input_estimate=max(1, min(found.input_bound, len(call.body) // BYTES_PER_TOKEN)),
+        input_estimate=max(1, min(found.input_bound, _about_input(call))),
     )
+
+
+def _about_input(call: Call) -> int:
+    """About how many prompt tokens it has: what recovery charges after a crash."""
+    estimate = dialects.DIALECTS[call.dialect].estimate
+    return len(call.body) // BYTES_PER_TOKEN if estimate is None else estimate(call.data, "", call.file_bytes).input_tokens
 
 
 def _as_translated(gateway: Gateway, call: Call) -> Ask:
@@ -169,22 +175,22 @@ async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan |
     ask = call.ask
     if left <= 0 or dialects.DIALECTS[call.dialect].protocol is None:
         return None
-    wish_input = min(ask.input_bound, plan.model.context_length or MAX_COUNT)
+    wish_input = min(ask.input_bound, (plan.model.context_length or MAX_COUNT) * ask.inputs)
     input_bound = wish_input
     if not ask.media_parts:
         input_bound = min(wish_input, await gateway.tokens.prompt_bound(call.data, call.dialect))
     limit = ask.output_limit
     output = limit if limit is not None else _default_output(gateway, plan.model)
-    amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.extra, ask.not_used)
+    amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.counted, ask.not_used)
     if amount <= left:
         return replace(plan, amount_nanos=amount)
     if limit is not None or call.verbatim or ask.media_parts:
         return None
-    affordable = affordable_output(plan.terms, input_bound, ask.n, left, ask.extra, ask.not_used) - ask.output_extra
+    affordable = affordable_output(plan.terms, input_bound, ask.n, left, ask.counted, ask.not_used) - ask.output_extra
     if affordable < 1:
         return None
     lowered = min(affordable, output)
-    amount = ceiling(plan.terms, input_bound, lowered + ask.output_extra, ask.n, ask.extra, ask.not_used)
+    amount = ceiling(plan.terms, input_bound, lowered + ask.output_extra, ask.n, ask.counted, ask.not_used)
     return replace(plan, amount_nanos=amount, lowered_output=lowered)
 
 

@@ -39,6 +39,7 @@ class Call:
     dialect: str
     envelope: str
     provider: str | None = None
+    file_bytes: int = 0
 
     @property
     def verbatim(self) -> bool:

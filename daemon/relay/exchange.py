@@ -224,7 +224,9 @@ class _Relay:
 
     async def _tell(self, error: ApiError) -> None:
         if self._client.started and self._stream_of is not None:
-            await self._client.finish(self._stream_of.fail(error))
+            last = self._stream_of.fail(error)
+            if last is not None:  # else the connection is closed without the end that its framing promises
+                await self._client.finish(last)
         else:
             await self._exchange._answer(error)
 
@@ -275,13 +277,18 @@ class _Relay:
         if self._marked > 0 and (reader is None or reader.error is None):
             delivered = True  # a head and what else came with it; a provider that says that it failed gets nothing for it
         if found is not None and (whole or delivered or gone):
+            if left_out := settlement.untold(self._call, self._plan, found):
+                return settlement.completed(found, await self._estimated(at_once=not whole), left_out)
             if reader is None or not reader.early_usage or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
                 return found
             return await self._at_least_delivered(found, reader.estimate_text(), at_once=not whole)
         if whole or delivered or (gone and self._sent):
-            text = self._text or (reader.estimate_text() if reader is not None else "")
-            return await settlement.estimated_usage(self._gateway, self._call, self._plan, text, at_once=not whole)
+            return await self._estimated(at_once=not whole)
         return None
+
+    async def _estimated(self, *, at_once: bool) -> Usage:
+        text = self._text or (self._stream_of.reader.estimate_text() if self._stream_of is not None else "")
+        return await settlement.estimated_usage(self._gateway, self._call, self._plan, text, at_once=at_once)
 
     async def _at_least_delivered(self, found: Usage, text: str, *, at_once: bool) -> Usage:
         """The usage was told before the text, as Anthropic does first, and never again: its output is what was delivered."""
@@ -300,10 +307,11 @@ class _Relay:
         self._result.served_model = self._plan.model.public_id
         try:
             content_type = next((v for name, v in upstream.headers if name.lower() == b"content-type"), b"")
-            if self._passage.streams(content_type.partition(b";")[0].strip().lower()):
-                await self._stream(reply, content_type)
+            stream = self._passage.stream(content_type.partition(b";")[0].strip().lower())
+            if stream is not None:
+                await self._stream(reply, stream)
             else:
-                await self._whole(reply, content_type)
+                await self._whole(reply)
         except UpstreamTimeout as error:
             raise ApiError.of("upstream_timeout", provider=provider.slug) from error
         except (UpstreamError, LineTooLong) as error:
@@ -323,7 +331,7 @@ class _Relay:
             head.append((b"x-gateway-dropped", ",".join(losses).encode("ascii", "replace")[:LOSSES_SHOWN]))
         return head
 
-    async def _whole(self, reply: Reply, content_type: bytes) -> None:
+    async def _whole(self, reply: Reply) -> None:
         """A reply in one piece: read, settle, send."""
         body = await reply.upstream.read(REPLY_BYTES)
         self._result.ttft_ms = int((time.monotonic() - self._call.started) * 1000)
@@ -341,7 +349,7 @@ class _Relay:
             self._usage = whole.usage()
         except InvalidUsage as error:
             log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
-        if self._usage is None:
+        if self._usage is None or settlement.untold(self._call, self._plan, self._usage):
             self._text = whole.text()
         await self._settled(reply, whole)
 
@@ -363,10 +371,10 @@ class _Relay:
         head.append((b"x-gateway-cost", format_usd(settled.charged_nanos).encode()))
         await self._client.whole(reply.upstream.status, head, body)
 
-    async def _stream(self, reply: Reply, content_type: bytes) -> None:
+    async def _stream(self, reply: Reply, stream: Stream) -> None:
         """A stream: what arrives goes on at once, but for its end, which waits for the settlement."""
         client = self._client
-        stream = self._stream_of = self._passage.stream()
+        self._stream_of = stream
         reader = stream.reader
         drained, events, held = 0, -1, b""
         async for chunk in reply.upstream.chunks():
@@ -461,14 +469,15 @@ class _Relay:
         if reader.error is not None:
             await self._close("error", 502, "upstream_error")
             if not stream.passes_errors:
-                rest += stream.fail(ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply)))
+                failed = ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
+                rest += stream.fail(failed) or b""
             await self._client.finish(attempts.masked(rest, reply.candidate.provider, reply.secrets))
             return
-        complete = reader.done or bool(reader.finish_reasons) or self._passage.open_ended
+        complete = reader.done or bool(reader.finish_reasons) or stream.open_ended
         if not complete and not self._call.verbatim:
             broken = ApiError.of("upstream_error", provider=slug, reason="its stream ended before it was complete")
             await self._close("error", 502, broken.code)
-            await self._client.finish(rest + stream.fail(broken))
+            await self._client.finish(rest + (stream.fail(broken) or b""))
             return
         used = await self._close("client_disconnected" if self._exchange._left else "ok", 200, None)
         await self._client.finish(rest + stream.end(used))

@@ -61,8 +61,13 @@ class Stream(Protocol):
         """After the settlement: what a complete stream still owes the client."""
         ...
 
-    def fail(self, error: ApiError) -> bytes:
-        """The last event of a stream that broke."""
+    @property
+    def open_ended(self) -> bool:
+        """Whether it is complete when it is over, whatever it said."""
+        ...
+
+    def fail(self, error: ApiError) -> bytes | None:
+        """The last event of a stream that broke; None where nothing can be said but by cutting the connection."""
         ...
 
 
@@ -80,21 +85,15 @@ class Passage(Protocol):
         """What the translation left out, by the names of docs/protocols.md."""
         ...
 
-    @property
-    def open_ended(self) -> bool:
-        """Whether a stream that is over is complete, whatever it said."""
-        ...
-
-    def streams(self, content_type: bytes) -> bool:
-        """Whether a reply of this type (without parameters, in lower case) comes in pieces."""
-        ...
-
     def outgoing(self, lowered_output: int | None) -> Outgoing: ...
     def whole(self, body: bytes, data: Any) -> Whole:
         """ValueError when the body is not a reply."""
         ...
 
-    def stream(self) -> Stream: ...
+    def stream(self, content_type: bytes) -> Stream | None:
+        """For a reply of this type (lower case, without parameters); None: it is read in one piece."""
+        ...
+
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         """(body, content type) of the provider's error reply, as the client's dialect has it."""
         ...

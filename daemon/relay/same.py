@@ -8,9 +8,12 @@ from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols import dialects, gemini
 from daemon.protocols.dialects import DIALECTS, GEMINI, OPENAI_CHAT, Dialect
+from daemon.protocols.unread_reader import LastByte, UnreadReader
 from daemon.relay.call import Call
 from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
 from db.snapshot import StoredDeployment, StoredProvider
+
+BINARY = (b"audio/", b"video/", b"image/", b"application/octet-stream")
 
 
 class Same:
@@ -22,7 +25,6 @@ class Same:
     def __init__(self, call: Call, provider: StoredProvider, deployment: StoredDeployment) -> None:
         self._call = call
         self.dialect = DIALECTS[call.dialect]
-        self.open_ended = call.dialect == dialects.RAW or self.dialect.protocol is None
         self._upstream_name = deployment.upstream_name
         self._asks_usage = (
             not call.verbatim
@@ -46,11 +48,10 @@ class Same:
             path = gemini.path_of(self._upstream_name, call.ask.stream)
         return Outgoing(path, call.query, body, call.headers)
 
-    def streams(self, content_type: bytes) -> bool:
-        return content_type == EVENTS or (self.dialect.name == GEMINI and self._call.ask.stream)
-
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict):
+            if self._call.data.get("response_format") in self.dialect.plain:
+                return Whole(lambda: None, lambda: body.decode("utf-8", "replace"), lambda used: body, None)
             if self.dialect.name != dialects.RAW:
                 raise ValueError("its reply cannot be read")
             return Whole(lambda: None, str, lambda used: body, None)
@@ -63,8 +64,10 @@ class Same:
 
         return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, None)
 
-    def stream(self) -> Stream:
-        return _SameStream(self._call, self.dialect, self._asks_usage, self._call.ask.model if self._renames else None)
+    def stream(self, content_type: bytes) -> Stream | None:
+        if content_type == EVENTS or (self.dialect.name == GEMINI and self._call.ask.stream):
+            return _SameStream(self._call, self.dialect, self._asks_usage, self._call.ask.model if self._renames else None)
+        return _BinaryStream() if self.dialect.binary and content_type.startswith(BINARY) else None
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         return body, content_type
@@ -76,6 +79,7 @@ class _SameStream:
 
     def __init__(self, call: Call, dialect: Dialect, strip_usage: bool, model_name: str | None) -> None:
         self._call = call
+        self.open_ended = dialect.open_ended
         self.reader = dialect.reader()
         self._adapter = dialects.adapter(dialect, strip_usage=strip_usage, model_name=model_name)
 
@@ -90,5 +94,30 @@ class _SameStream:
     def end(self, usage: Usage | None) -> bytes:
         return b""
 
-    def fail(self, error: ApiError) -> bytes:
+    def fail(self, error: ApiError) -> bytes | None:
         return dialects.error_event(error, self._call.envelope, self._call.request_id)
+
+
+class _BinaryStream:
+    """Sound, as it comes. Its last byte waits for the settlement; when it breaks off, so does the client's."""
+
+    content_type = None
+    passes_errors = True
+    open_ended = True
+
+    def __init__(self) -> None:
+        self.reader = UnreadReader()
+        self._rest = LastByte()
+
+    def feed(self, chunk: bytes) -> bytes:
+        self.reader.feed(chunk)
+        return self._rest.feed(chunk)
+
+    def flush(self) -> bytes:
+        return self._rest.flush()
+
+    def end(self, usage: Usage | None) -> bytes:
+        return b""
+
+    def fail(self, error: ApiError) -> bytes | None:
+        return None

@@ -6,13 +6,13 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
 from daemon.domain.pricing import TOKEN_METERS, USUAL_TIERS, Terms, price
-from daemon.domain.usage import Usage, with_counted
+from daemon.domain.usage import Usage, meter_of, with_counted
 from daemon.gateway import Gateway
 from daemon.protocols.dialects import DIALECTS
 from daemon.relay.call import Attempt, Call, Plan
@@ -22,6 +22,8 @@ from db.holds import Estimate, Settled
 from db.usage import UsageRow
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_REPEATS = 0.5, 5.0, 100_000
+TOLD_TOGETHER = (TOKEN_METERS, frozenset({"second"}))  # a usage that has one of a group has them all
+DELIVERED_METERS = frozenset({"image"})  # what a request asks for, and a broken reply may hold less of
 
 
 @dataclass(slots=True)
@@ -49,22 +51,49 @@ def usage_json(found: Usage) -> str:
 
 async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *, at_once: bool) -> Usage:
     """Counted by us, because the upstream did not say (or said nonsense). `at_once`: see `TokenCounter`."""
-    if TOKEN_METERS.isdisjoint(plan.terms.rates):
-        return Usage({})  # priced by what the request itself fixes: nothing to estimate
-    if DIALECTS[call.dialect].protocol is not None:
-        prompt = await gateway.tokens.estimate_prompt(call.data, call.dialect, at_once=at_once)
+    estimate = DIALECTS[call.dialect].estimate
+    if estimate is None:
+        if TOKEN_METERS.isdisjoint(plan.terms.rates):
+            return Usage({})  # priced by what the request itself fixes: nothing to estimate
+        if DIALECTS[call.dialect].protocol is not None:
+            prompt = await gateway.tokens.estimate_prompt(call.data, call.dialect, at_once=at_once)
+        else:
+            prompt = max(1, len(call.body) // 4)
+        meters = {"input": prompt, "output": 0}
     else:
-        prompt = max(1, len(call.body) // 4)
-    output = await gateway.tokens.estimate_text(text, at_once=at_once) if text else 0
-    return Usage({"input": prompt, "output": output}, estimated=True)
+        counted = estimate(call.data, text, call.file_bytes).meters
+        meters = {key: count for key, count in counted.items() if plan.terms.key(key) is not None}
+        if not meters and (not text or plan.terms.key("output") is None):
+            return Usage({})
+    if text:
+        meters["output"] = await gateway.tokens.estimate_text(text, at_once=at_once)
+    return Usage(meters, estimated=True)
 
 
-def billable(plan: Plan, call: Call, found: Usage) -> Usage:
-    """What a usage is billed as: with what the request itself fixes, as far as it has a price. The request is a unit too."""
+def untold(call: Call, plan: Plan, found: Usage) -> frozenset[str]:
+    """The meters that have a price and that a reported usage says nothing of, though it should: the host left them out."""
+    if DIALECTS[call.dialect].estimate is None:
+        return frozenset()
+    groups = [group for group in TOLD_TOGETHER if not group.isdisjoint(plan.terms.rates) and group.isdisjoint(found.meters)]
+    return frozenset().union(*groups)
+
+
+def completed(found: Usage, estimate: Usage, left_out: frozenset[str]) -> Usage:
+    """A reported usage with what its host left out, as estimated."""
+    more = {key: count for key, count in estimate.meters.items() if key in left_out}
+    return replace(found, meters={**found.meters, **more}, estimated=True) if more else found
+
+
+def billable(plan: Plan, call: Call, found: Usage, *, broken: bool = False) -> Usage:
+    """What a usage is billed as: with what the request itself fixes, as far as it has a price. The request is a unit too.
+
+    `broken`: the provider did not deliver all. Of what was asked for, only what came is billed then.
+    """
     terms = plan.terms
     if not call.ask.extra and "request" not in terms.rates:
         return found
-    counted = {"request": 1, **call.ask.extra}
+    fixed = {key: count for key, count in call.ask.extra.items() if not broken or meter_of(key) not in DELIVERED_METERS}
+    counted = {"request": 1, **fixed}
     return with_counted(found, {key: count for key, count in counted.items() if terms.key(key) is not None})
 
 
@@ -115,7 +144,7 @@ def attempts_json(attempts: list[Attempt]) -> str:
 
 async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found: Usage, now: float) -> Settled:
     """Charge what was used; durable when this returns. An estimate never costs more than what was held."""
-    found = billable(plan, call, found)
+    found = billable(plan, call, found, broken=result.status == "error")
     cost = price(found, plan.terms)
     amount = min(cost.cost_nanos, plan.amount_nanos) if found.estimated else cost.cost_nanos
     record = row(call, plan, result, now, used=found, cost_nanos=amount, upstream_cost_nanos=cost.upstream_cost_nanos)

@@ -29,8 +29,6 @@ FOREIGN: Final = (b"anthropic-", b"openai-", b"x-stainless-")  # headers that me
 class Translated:
     """One request, encoded for the provider when this is made; its reply comes back in the client's dialect."""
 
-    open_ended = False
-
     def __init__(self, call: Call, chat: Chat, dialect: Dialect, protocol: ChatProtocol, name: str) -> None:
         """`protocol`: the provider's; `name`: what it calls the model. ApiError when it can not carry the conversation."""
         client = dialects.client_protocol(call.dialect, call.envelope)
@@ -57,9 +55,6 @@ class Translated:
             path, query = PATHS[self.dialect.name], ""
         return Outgoing(path, query, _json(request), kept)
 
-    def streams(self, content_type: bytes) -> bool:
-        return content_type == EVENTS
-
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict) or self.dialect.failed(data):
             raise ValueError("it answered with an error" if isinstance(data, dict) else "its reply cannot be read")
@@ -72,11 +67,13 @@ class Translated:
 
         return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, JSON)
 
-    def stream(self) -> Stream:
+    def stream(self, content_type: bytes) -> Stream | None:
+        if content_type != EVENTS:
+            return None
         call = self._call
         encoder = self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)
-        content_type = JSON if call.envelope == dialects.GEMINI_ARRAY else SENT_EVENTS
-        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder, content_type)
+        sent_as = JSON if call.envelope == dialects.GEMINI_ARRAY else SENT_EVENTS
+        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder, sent_as)
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         try:
@@ -92,6 +89,7 @@ class Translated:
 
 class _TranslatedStream:
     passes_errors = False
+    open_ended = False
 
     def __init__(self, reader: DecodedReader, encoder: StreamEncoder, content_type: bytes) -> None:
         self.reader = reader

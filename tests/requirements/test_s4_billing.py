@@ -259,7 +259,7 @@ def test_s4_23_embeddings_and_images_by_their_usage(world: World) -> None:
     world.openai.script(json_reply({"created": 1, "data": [{"b64_json": "AAAA"}], "usage": usage}))
     body = {"model": painter, "prompt": "a cat", "max_output_tokens": 2000}
     record = charge_of(world, world.gateway.post("/v1/openai/images/generations", world.alice.key, body))
-    assert (record["usage"], record["charged"]) == ({"input": 50, "output": 1000}, "0.04025")
+    assert (record["usage"], record["charged"]) == ({"input": 50, "image_output": 1000, "image": 1}, "0.04025")
 
 
 # ------------------------------------------------------------------------------------------------ S4-25

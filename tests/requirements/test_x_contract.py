@@ -324,16 +324,30 @@ def routes(home: Home) -> set[tuple[str, str]]:
         engine.close_connection()
 
 
-def body_of(path: str) -> dict[str, Any]:
+@pytest.fixture
+def models(world: World) -> dict[str, str]:
+    """A priced model of each kind."""
+    made = {"chat": CHAT}
+    for kind in ("embedding", "image", "audio", "moderation", "rerank"):
+        made[kind] = world.name(kind)
+        world.home.ok(
+            "models", "add", made[kind], "--provider", "openai", "--type", kind, "--price", "input=1", "--group", "g1"
+        )
+    return made
+
+
+def body_of(path: str, models: dict[str, str]) -> dict[str, Any]:
     """A small request of the kind that an endpoint takes."""
     if path.endswith("/responses"):
-        return {"model": ask()["model"], "input": "x"}
+        return {"model": CHAT, "input": "x"}
     if path.endswith("/messages"):
         return ask() | {"max_tokens": 50}
-    return ask() | {"input": "x", "prompt": "x"}
+    kinds = {"images": "image", "audio": "audio", "embeddings": "embedding", "moderations": "moderation", "rerank": "rerank"}
+    kind = next((kind for part, kind in kinds.items() if part in path), "chat")
+    return ask(model=models[kind]) | {"input": "x", "prompt": "x", "query": "x", "documents": ["y"]}
 
 
-def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: Path) -> None:
+def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: Path, models: dict[str, str]) -> None:
     found = routes(make_home(tmp_path))
     assert found >= FREE, "a route of the table is gone"
     billed = {rule for method, rule in found - FREE if method == "POST"}
@@ -342,16 +356,14 @@ def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: P
 
     poor = world.person(balance=None)
     rich = world.person()
-    spellings = [
-        *UNIFIED,
-        *(f"/v1/openai/{endpoint}" for endpoint in ("chat/completions", "responses", "v1/embeddings", "any/thing")),
-    ]
+    own = ("v1/embeddings", "any/thing", *(path.removeprefix("/v1/") for path in UNIFIED))
+    spellings = [*UNIFIED, *(f"/v1/openai/{endpoint}" for endpoint in own)]
     for path in spellings:
-        error_of(world.gateway.post(path, None, body_of(path)), 401, "missing_api_key")
-        error_of(world.gateway.post(path, poor.key, body_of(path)), 402, "insufficient_balance")
+        error_of(world.gateway.post(path, None, body_of(path, models)), 401, "missing_api_key")
+        error_of(world.gateway.post(path, poor.key, body_of(path, models)), 402, "insufficient_balance")
         assert world.openai.requests == []
     for number, path in enumerate(spellings, 1):
-        assert world.gateway.post(path, rich.key, body_of(path)).status_code == 200, path
+        assert world.gateway.post(path, rich.key, body_of(path, models)).status_code == 200, path
         assert len(world.openai.requests) == number
     assert world.home.balance(rich.name) != "5"
 

@@ -12,6 +12,7 @@ from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.habits import HABITS, Habits, habits_of
 from daemon.protocols.openai_chat.request import (
     CLIENT_TOOLS,
+    PRICED_FIELDS,
     UNBOUNDED_FIELDS,
     ChatRequest,
     parse_loose,
@@ -24,6 +25,7 @@ from daemon.protocols.openai_chat.usage import reply_text, reply_tool_calls, usa
 __all__ = [
     "CLIENT_TOOLS",
     "HABITS",
+    "PRICED_FIELDS",
     "UNBOUNDED_FIELDS",
     "ChatRequest",
     "Habits",

@@ -11,6 +11,7 @@ from daemon.protocols.tiers import ASKED, asked_tier
 
 __all__ = [
     "CLIENT_TOOLS",
+    "PRICED_FIELDS",
     "UNBOUNDED_FIELDS",
     "ChatRequest",
     "parse_loose",

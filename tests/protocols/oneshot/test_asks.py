@@ -19,26 +19,31 @@ from daemon.protocols import (
     openai_moderations,
     rerank,
 )
+from daemon.protocols.asks import MARKS
 
 Read = Callable[[dict[str, Any], int], Ask]
 COMPLETION, EMBEDDING, IMAGE = openai_completions.read, openai_embeddings.read, openai_images.read
 EDIT, SPEECH, TRANSCRIPTION = openai_images.read_edit, openai_audio.read_speech, openai_audio.read_transcription
 MODERATION, RERANK = openai_moderations.read, rerank.read
 SIZE = 1000
+M = MARKS
 
 # endpoint, body without its model, what the ask has
 ROWS: list[tuple[Read, dict[str, Any], dict[str, Any]]] = [
-    (COMPLETION, {"prompt": "häh"}, {"input_bound": 4, "output_limit": None, "n": 1, "stream": False}),
-    (COMPLETION, {"prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 0}, {"input_bound": 3, "n": 6, "output_limit": 0}),
-    (COMPLETION, {"prompt": [1, 2, 3]}, {"input_bound": 3, "body_bytes": 48, "n": 1}),
-    (COMPLETION, {"prompt": [[1, 2], [3]]}, {"input_bound": 3, "body_bytes": 32, "n": 2}),
-    (COMPLETION, {}, {"input_bound": 1, "n": 1}),
+    (COMPLETION, {"prompt": "häh"}, {"input_bound": 4 + M, "output_limit": None, "n": 1, "stream": False, "inputs": 1}),
+    (COMPLETION, {"prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 0},
+     {"input_bound": 3 + 2 * M, "n": 6, "output_limit": 0, "inputs": 2}),
+    (COMPLETION, {"prompt": [1, 2, 3]}, {"input_bound": 3 + M, "body_bytes": 48, "n": 1, "inputs": 1}),
+    (COMPLETION, {"prompt": [[1, 2], [3]]}, {"input_bound": 3 + 2 * M, "body_bytes": 32, "n": 2, "inputs": 2}),
+    (COMPLETION, {}, {"input_bound": M, "n": 1, "inputs": 1}),
     (COMPLETION, {"prompt": "a", "suffix": "bc", "stream": True, "stream_options": {"include_usage": True}},
-     {"input_bound": 3, "stream": True, "include_usage": True}),
-    (EMBEDDING, {"input": "abc"}, {"input_bound": 3, "output_limit": 0, "body_bytes": 3}),
-    (EMBEDDING, {"input": ["abc", "de"], "encoding_format": "base64", "dimensions": 5}, {"input_bound": 5, "body_bytes": 3}),
-    (EMBEDDING, {"input": [[1, 2], [3, 4, 5]]}, {"input_bound": 5, "body_bytes": 48}),
-    (EMBEDDING, {"input": [{"text": "x"}, {"image": "https://x"}]}, {"input_bound": SIZE, "media_parts": 1}),
+     {"input_bound": 3 + M, "stream": True, "include_usage": True}),
+    (EMBEDDING, {"input": "abc"}, {"input_bound": 3 + M, "output_limit": 0, "body_bytes": 3, "inputs": 1}),
+    (EMBEDDING, {"input": ["abc", "de"], "encoding_format": "base64", "dimensions": 5},
+     {"input_bound": 5 + 2 * M, "body_bytes": 3, "inputs": 2}),
+    (EMBEDDING, {"input": [[1, 2], [3, 4, 5]]}, {"input_bound": 5 + 2 * M, "body_bytes": 48, "inputs": 2}),
+    (EMBEDDING, {"input": [{"text": "x"}, {"image": "https://x"}]},
+     {"input_bound": SIZE + 2 * M, "media_parts": 1, "inputs": 2}),
     (IMAGE, {"prompt": "cat"}, {"extra": {"image": 1}, "output_extra": 32_768, "output_limit": 0, "n": 1}),
     (IMAGE, {"prompt": "cat", "n": 3, "quality": "low", "partial_images": 2, "stream": True},
      {"extra": {"image": 3}, "output_extra": 2_560, "n": 3, "stream": True}),
@@ -50,12 +55,18 @@ ROWS: list[tuple[Read, dict[str, Any], dict[str, Any]]] = [
     (EDIT, {"prompt": "cat", "images": [{"file_id": "f"}]}, {"input_bound": 3 + 64 + 8192}),
     (SPEECH, {"input": "häh"}, {"extra": {"character": 3}, "input_bound": 68, "output_extra": 112}),
     (SPEECH, {"input": "x", "instructions": "low", "stream_format": "sse"}, {"input_bound": 68, "stream": True}),
-    (TRANSCRIPTION, {"prompt": "x", "stream": True}, {"extra": {"second": 3}, "input_bound": 151, "stream": True}),
-    (MODERATION, {"input": ["a", "bc"]}, {"input_bound": 3}),
-    (MODERATION, {"input": [{"type": "text", "text": "a"}, {"type": "image_url"}]}, {"input_bound": SIZE, "media_parts": 1}),
-    (RERANK, {"query": "ab", "documents": ["c", {"text": "d"}]}, {"input_bound": 4 + 1 + 13, "extra": {"request": 1}}),
-    (RERANK, {"query": "q", "documents": ["d"] * 101}, {"extra": {"request": 2}}),
-    (RERANK, {"query": "q", "documents": ["d" * 51_100]}, {"extra": {"request": 2}}),
+    (TRANSCRIPTION, {"prompt": "x", "stream": True},
+     {"extra": {}, "extra_bound": {"second": 3}, "input_bound": 151, "stream": True, "inputs": 1}),
+    (TRANSCRIPTION, {"chunking_strategy": "auto"}, {"inputs": 3}),
+    (TRANSCRIPTION, {"url": "https://x"}, {"unbounded": ("url",)}),
+    (MODERATION, {"input": ["a", "bc"]}, {"input_bound": 3 + 2 * M, "inputs": 2}),
+    (MODERATION, {"input": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
+     {"input_bound": SIZE + M, "media_parts": 1, "inputs": 1}),
+    (RERANK, {"query": "ab", "documents": ["c", {"text": "d"}]},
+     {"input_bound": 4 + 1 + 13 + 2 * M, "extra": {}, "extra_bound": {"request": 1}, "inputs": 2}),
+    (RERANK, {"query": "q", "documents": ["d"] * 101}, {"extra_bound": {"request": 2}, "inputs": 101}),
+    (RERANK, {"query": "q", "documents": ["d" * 51_100]}, {"extra_bound": {"request": 2}, "inputs": 101}),
+    (RERANK, {"query": {"image": "x"}, "documents": ["d", {"image": "y"}]}, {"media_parts": 2}),
 ]  # fmt: skip
 
 
@@ -103,7 +114,7 @@ def test_moderations_have_a_model_of_their_own() -> None:
 
 
 def test_voyages_query_counts_for_every_document() -> None:
-    assert RERANK({"model": "m", "query": "abcd", "documents": ["x"] * 10}, SIZE).input_bound == 50
+    assert RERANK({"model": "m", "query": "abcd", "documents": ["x"] * 10}, SIZE).input_bound == 50 + 10 * M
 
 
 def test_an_edit_counts_the_images_of_its_form() -> None:

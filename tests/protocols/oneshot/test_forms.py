@@ -78,7 +78,7 @@ def test_what_the_official_sdk_sends() -> None:
     client.images.edit(model="gpt-image-1", image=[("a.png", b"1"), ("b.png", b"2")], prompt="a hat", n=2, quality="low")
     forms = [read(request.content, request.headers["content-type"]) for request in sent]
     ask = read_transcription(forms[0].fields, len(sent[0].content))
-    assert (ask.model, ask.extra["second"] > 6) == ("whisper-1", True)
+    assert (ask.model, ask.extra_bound["second"] > 6) == ("whisper-1", True)
     edit = read_edit(forms[1].fields, 100, forms[1].images)
     assert (edit.model, edit.n, edit.extra, edit.input_bound) == ("gpt-image-1", 2, {"image": 2}, 5 + 64 + 2 * 8192)
 

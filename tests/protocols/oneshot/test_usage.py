@@ -157,11 +157,12 @@ def test_a_stream_of_images_sums_pieces_and_takes_the_last_usage() -> None:
     done = {"type": "image_generation.completed", "b64_json": "A", "usage": IMAGE_USAGE}
     reader = openai_images.stream_reader()
     reader.feed(frames(partial, done, done))
-    assert reader.done
+    assert not reader.done  # more may come
+    assert reader.finish_reasons
     assert reader.usage is not None
     assert (reader.usage.meters["image"], reader.usage.input_tokens) == (2, 50)
     reader.feed(frames(done | {"size": "1024x1024", "quality": "low"}))
-    assert reader.usage.meters == {"input": 10, "image_input": 40, "output": 50, "image/1024x1024/low": 3}
+    assert reader.usage.meters == {"input": 10, "image_input": 40, "image_output": 50, "image/1024x1024/low": 3}
 
 
 def test_streams_of_audio() -> None:
@@ -191,12 +192,36 @@ def test_a_stream_with_an_error_and_garbage() -> None:
     ],
 )
 def test_seconds_of_a_transcription_that_is_text(text: str, form: str, seconds: int) -> None:
-    found = openai_audio.text_usage(text, form)
-    assert (found.meters["second"], found.estimated) == (seconds, True)
+    assert openai_audio.text_seconds(text, form) == seconds
 
 
-def test_speech_that_tells_no_usage_is_estimated() -> None:
-    assert openai_audio.speech_estimate("x" * 40).meters == {"input": 10, "audio_output": 60, "character": 40}
+def test_silence_of_many_bytes_is_not_free() -> None:
+    for form in ("text", "srt"):
+        assert openai_audio.text_seconds("", form, 1_920_000) == 10
+
+
+# What is charged where a host says nothing: endpoint, request, bytes of files, meters.
+ESTIMATES: list[tuple[Any, dict[str, Any], int, dict[str, int]]] = [
+    (openai_completions.estimate, {"prompt": ["x" * 9, [1, 2, 3]], "suffix": "abcd"}, 0, {"input": 3 + 3 + 1}),
+    (openai_completions.estimate, {"prompt": [[1, 2, 3], [4]]}, 0, {"input": 4}),
+    (openai_completions.estimate, {}, 0, {"input": 1}),
+    (openai_embeddings.estimate, {"input": ["x" * 400, "y"]}, 0, {"input": 101}),
+    (openai_embeddings.estimate, {"input": [{"text": "x" * 8}, {"image": "https://x"}]}, 0, {"input": 767}),
+    (openai_moderations.estimate, {"input": "x" * 40}, 0, {"input": 10}),
+    (rerank.estimate, {"query": "x" * 8, "documents": ["y" * 4, {"text": "z" * 4}]}, 0, {"input": 2 * 2 + 2}),
+    (openai_images.estimate, {"prompt": "x" * 40, "n": 2, "quality": "low"}, 0, {"input": 10, "image_output": 544}),
+    (openai_images.estimate, {"prompt": "x", "size": "1536x1024", "image": "…"}, 0,
+     {"input": 1, "image_output": 6240, "image_input": 1024}),
+    (openai_audio.speech_estimate, {"input": "x" * 40}, 0, {"input": 10, "audio_output": 60}),
+    (openai_audio.transcription_estimate, {}, 384_000, {"second": 2, "audio_input": 20}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("estimate", "body", "files", "meters"), ESTIMATES)
+def test_what_a_silent_host_is_taken_to_have_used(
+    estimate: Any, body: dict[str, Any], files: int, meters: dict[str, int]
+) -> None:
+    assert estimate(body, "", files) == Usage(meters, estimated=True)
 
 
 def test_rerank_errors_are_read_by_both_kinds_of_client() -> None:
