@@ -151,11 +151,17 @@ class Dialect:
         return openai_chat.rewrite_reply_usage(reply, found.input_tokens, found.output_tokens)
 
 
-def _conversation(protocol: ChatProtocol, limit_fields: tuple[str, ...], model_paths: tuple[Path, ...]) -> Dialect:
+def _conversation(
+    protocol: ChatProtocol,
+    limit_fields: tuple[str, ...],
+    model_paths: tuple[Path, ...],
+    reply_text: Callable[[dict[str, Any]], str] = raw.reply_text,
+) -> Dialect:
     return Dialect(
         protocol.name,
         lambda: DecodedReader(protocol.decoder()),
         protocol.usage_of,
+        reply_text,
         model_paths=model_paths,
         limit_fields=limit_fields,
         protocol=protocol,
@@ -182,7 +188,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
             protocol=openai_chat.OpenAIChat(),
         ),
         _conversation(openai_responses.OpenAIResponses(), ("max_output_tokens",), (("response", "model"), ("model",))),
-        _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS),
+        _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS, gemini.reply_text),
         _conversation(anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",))),
         Dialect(
             OPENAI_COMPLETIONS,

@@ -3,6 +3,7 @@
 | field | who has it | usual values |
 |---|---|---|
 | service_tier, of a request | OpenAI, Groq, Anthropic | auto, default, standard, standard_only, on_demand |
+| serviceTier, of a request | Gemini, which reads its own requests: gemini.ask | standard, unspecified |
 | speed, of a request | Anthropic | standard |
 | service_tier, of a reply or its usage | the same | default, standard, on_demand |
 | usage.speed, of a reply | Anthropic | standard |
@@ -37,7 +38,9 @@ def asked_tier(body: dict[str, Any]) -> tuple[str | None, str | None]:
 
 def carried_tier(body: dict[str, Any]) -> str | None:
     """The tier that is still asked for when a request is translated: a speed is left out then."""
-    return asked_tier({"service_tier": body.get("service_tier")})[0]
+    given = body.get("serviceTier") or body.get("service_tier")
+    name = given.lower() if type(given) is str else given
+    return None if name == "unspecified" else asked_tier({"service_tier": name})[0]
 
 
 def reported_tier(holder: dict[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from daemon.protocols.gemini.encoder import Encoder
 from daemon.protocols.gemini.errors import error_body, error_frame, read_error, status_of
 from daemon.protocols.gemini.names import METHODS, model_and_method, path_of
 from daemon.protocols.gemini.tables import NAME
-from daemon.protocols.gemini.usage import usage_of
+from daemon.protocols.gemini.usage import reply_text, usage_of
 
 __all__ = [
     "METHODS",
@@ -34,6 +34,7 @@ __all__ = [
     "path_of",
     "read",
     "read_error",
+    "reply_text",
     "rewrite_reply_model",
     "set_output_limit",
     "status_of",

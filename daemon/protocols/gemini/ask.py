@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
+from daemon.domain.pricing import USUAL_TIERS
 from daemon.domain.usage import MAX_COUNT
 from daemon.protocols.asks import NO_AUDIO, model_of
 from daemon.protocols.gemini import values
@@ -20,6 +21,7 @@ __all__ = ["read"]
 
 Body = dict[str, Any]
 N_MAX: Final = 128
+TIER_LENGTH: Final = 40
 TOOL_PROMPT: Final = 512  # instructions that Google puts in front of a request with tools
 # Generated images are tokens of output, but a limit does not cut them: at most 2,520 each, and a reply holds a few.
 IMAGE_TOKENS: Final = 8_192
@@ -29,7 +31,6 @@ NO_IMAGE_OUTPUT: Final = frozenset({"image_output"})
 # Fields by which the provider reads or does what the body does not bound.
 UNBOUNDED: Final = ("cachedContent", "modelArmorConfig")
 UNBOUNDED_CONFIG: Final = ("routingConfig", "modelSelectionConfig", "continuationToken")
-USUAL_TIERS: Final = frozenset({"standard", "flex", "unspecified", "default", "auto"})
 FUNCTIONS: Final = "functionDeclarations"
 MEDIA: Final = ("inlineData", "fileData")
 FEATURE_OF_KIND: Final = {"image": "vision", "audio": "audio_input", "video": "video_input", "file": "file_input"}
@@ -79,15 +80,14 @@ def read(body: Body, size: int) -> Ask:
         _content(content, f"contents[{index}]", seen)
     if (system := values.field(body, "systemInstruction")) is not None and type(system) is not str:
         _content(system, "systemInstruction", seen)
-    features = seen.features | {name for name, wanted in FEATURES if values.field(config, wanted) not in (None, False)}
+    features = seen.features | {name for name, wanted in FEATURES if _is_given(values.field(config, wanted))}
     features |= _format(config)
     unbounded = [name for name in UNBOUNDED if values.field(body, name)]
     unbounded += [f"{CONFIG}.{name}" for name in UNBOUNDED_CONFIG if values.field(config, name)]
     unbounded += _tools(body, features)
     outputs = _modalities(config, unbounded)
     features |= outputs
-    if _is_dearer(values.field(body, "serviceTier")):
-        unbounded.append("serviceTier")
+    tier = _tier(values.field(body, "serviceTier"))
     heard = features & {"audio_input", "video_input", "file_input", "audio_output"}
     return Ask(
         model=model,
@@ -103,6 +103,7 @@ def read(body: Body, size: int) -> Ask:
         not_used=(frozenset() if heard else NO_AUDIO)
         | NO_IMAGE_INPUT
         | (frozenset() if "image_output" in outputs else NO_IMAGE_OUTPUT),
+        tier=tier,
     )
 
 
@@ -160,6 +161,10 @@ def _tools(body: Body, features: set[str]) -> list[str]:
     return hosted
 
 
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False
+
+
 def _format(config: Body) -> set[str]:
     if any(values.field(config, name) is not None for name in SCHEMAS):
         return {"structured_outputs"}
@@ -180,6 +185,9 @@ def _modalities(config: Body, unbounded: list[str]) -> set[str]:
     return found
 
 
-def _is_dearer(tier: object) -> bool:
-    """Whether a tier may cost more than the usual price."""
-    return tier is not None and not (type(tier) is str and tier.lower() in USUAL_TIERS)
+def _tier(value: object) -> str | None:
+    """The service tier that is asked for, None for the usual one."""
+    if value is not None and type(value) is not str:
+        raise invalid("serviceTier", "it must be a string")
+    name = (value or "unspecified").lower()
+    return None if name == "unspecified" or name in USUAL_TIERS else name[:TIER_LENGTH]

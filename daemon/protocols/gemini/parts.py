@@ -40,10 +40,12 @@ class CallIds:
         self._prefix = prefix
         self._count = 0
         self._open: dict[str, deque[str]] = {}  # a function's name -> calls of it that are not answered
+        self._taken: set[str] = set()
 
     def of_call(self, given: str | None, name: str) -> str:
-        found = given or f"{self._prefix}{self._count}"
+        found = given or self._next()
         self._count += 1
+        self._taken.add(found)
         self._open.setdefault(name, deque()).append(found)
         return found
 
@@ -56,8 +58,15 @@ class CallIds:
             return given
         if waiting:
             return waiting.popleft()
+        found = self._next()
         self._count += 1
-        return f"{self._prefix}{self._count - 1}"
+        return found
+
+    def _next(self) -> str:
+        found = f"{self._prefix}{self._count}"
+        while found in self._taken:
+            found += "_"
+        return found
 
 
 def decode_parts(content: Raw, at: str, ids: CallIds, detail: str | None, dropped: list[str]) -> list[Part]:

@@ -20,8 +20,9 @@ from typing import Any, Final
 
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count
 from daemon.protocols.gemini.tables import TIERS, TIERS_ENCODED
+from daemon.protocols.gemini.values import compact, objects_of, string_of
 
-__all__ = ["read_usage", "tier_of", "usage_object", "usage_of"]
+__all__ = ["read_usage", "reply_text", "tier_of", "usage_object", "usage_of"]
 
 Raw = dict[str, Any]
 COUNTS: Final = (
@@ -32,6 +33,8 @@ COUNTS: Final = (
     "cachedContentTokenCount",
     "totalTokenCount",
 )
+TIER_LENGTH: Final = 40
+TRAFFIC: Final = {"ON_DEMAND_PRIORITY": "priority", "ON_DEMAND_FLEX": "flex"}  # Vertex's words for the tiers
 # Also as numbers, for clients that ask for those.
 AUDIO: Final = ("AUDIO", 4)
 IMAGE: Final = ("IMAGE", 2)
@@ -78,7 +81,13 @@ def read_usage(usage: object) -> Usage | None:
     ):
         if count:
             meters[meter] = count
-    return Usage(meters, thoughts)
+    tier = usage.get("serviceTier")
+    return Usage(meters, thoughts, tier=tier[:TIER_LENGTH].lower() if type(tier) is str and tier else _tier_of_traffic(usage))
+
+
+def _tier_of_traffic(usage: Raw) -> str | None:
+    kind = usage.get("trafficType")
+    return TRAFFIC.get(kind) if type(kind) is str else None
 
 
 def _count(holder: Raw, name: str) -> int:
@@ -105,6 +114,20 @@ def tier_of(body: Raw) -> str | None:
     usage = body.get("usageMetadata")
     tier = usage.get("serviceTier") if type(usage) is dict else None
     return TIERS.get(tier.lower(), tier.lower()) if type(tier) is str and tier else None
+
+
+def reply_text(body: Raw) -> str:
+    """The generated text of a whole reply, thoughts, calls and code included, to be counted when it reports no usage."""
+    found: list[str] = []
+    for candidate in objects_of(body, "candidates"):
+        content = candidate.get("content")
+        for part in objects_of(content, "parts") if type(content) is dict else ():
+            found.append(string_of(part, "text"))
+            if type(call := part.get("functionCall")) is dict:
+                found += [string_of(call, "name"), compact(call.get("args") or {})]
+            if type(code := part.get("executableCode")) is dict:
+                found.append(string_of(code, "code"))
+    return "\n".join(text for text in found if text)
 
 
 def usage_object(usage: Usage, tier: str | None = None) -> Raw:

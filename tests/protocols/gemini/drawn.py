@@ -224,6 +224,9 @@ def streams(draw: Any) -> list[Event]:
             events.append(ThinkingDelta(draw(words)))
             thought = draw(own_thoughts | foreign_thoughts)
             events.append(ThinkingEnded(thought.signature, thought.encrypted, origin=thought.origin))
+            if not thought.origin:  # only something else tells where it ends
+                said += (text := draw(words))
+                events.append(TextDelta(text))
     called = draw(st.booleans())
     for index, call in enumerate(draw(calls()) if called else []):
         assert isinstance(call, ToolCall)

@@ -105,10 +105,8 @@ def test_a_request_decodes_to_what_was_encoded(chat: Chat) -> None:
     assert API.decode_request(body) == chat
     count_request(body)
     ask = read(body, 100)
-    assert (ask.model, ask.stream, ask.output_limit, ask.n, ask.unbounded) == (
-        *(chat.model, chat.stream, chat.max_output, chat.n),
-        ("serviceTier",) if chat.service_tier == "priority" else (),
-    )
+    assert (ask.model, ask.stream, ask.output_limit, ask.n) == (chat.model, chat.stream, chat.max_output, chat.n)
+    assert (ask.tier, ask.unbounded) == (None if chat.service_tier == "default" else chat.service_tier, ())
 
 
 @given(drawn.replies())
