@@ -8,12 +8,12 @@
                  "context_length": 128000, "max_output": 16384, "media_tokens": null,
                  "features": ["streaming", "tools"], "input_modalities": ["text"], "output_modalities": ["text"],
                  "aliases": ["mini"], "groups": ["everyone"], "multiplier": "1.2", "multipliers": {"output": "2"},
-                 "service_tiers": {"priority": "1.75"},
+                 "service_tiers": {"priority": "1.75"}, "hosted_tools": {"web_search": 5},
                  "display_name": "…", "description": "…", "enabled": true, "private": false}]}
 
-A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups`, `multipliers` and
-`service_tiers`, where present, are the whole of it. The file is checked completely before the first write; writing is one
-transaction.
+A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups`, `multipliers`,
+`service_tiers` and `hosted_tools`, where present, are the whole of it. The file is checked completely before the first
+write; writing is one transaction.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ SOURCE = "model_catalog.json"
 MAX_MODELS = 20_000
 
 _TEXT, _NUMBER, _FLAG, _TEXTS, _PRICES = "a text", "a whole number or null", "true or false", "a list of texts", "a map"
+_COUNTS = "a map of whole numbers"
 _SHAPES = {
     "id": _TEXT,
     "provider": _TEXT,
@@ -58,10 +59,11 @@ _SHAPES = {
     "prices": _PRICES,
     "multipliers": _PRICES,
     "service_tiers": _PRICES,
+    "hosted_tools": _COUNTS,
 }
 _PLAIN = (
     "type", "display_name", "description", "context_length", "max_output", "media_tokens", "enabled", "private",
-    "features", "input_modalities", "output_modalities", "service_tiers",
+    "features", "input_modalities", "output_modalities", "service_tiers", "hosted_tools",
 )  # fmt: skip
 
 
@@ -93,7 +95,8 @@ def _fits(value: object, shape: str) -> bool:
         return value is None or (isinstance(value, int) and not isinstance(value, bool))
     if shape == _TEXTS:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    kind = int if shape == _COUNTS else str
+    return isinstance(value, dict) and all(type(item) is kind for item in value.values())
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -318,6 +321,7 @@ def _document(view: catalog.ModelView) -> dict[str, Any]:
         "upstream": first.upstream if first else view.public_id,
     }
     document |= {name: getattr(view, name) for name in _PLAIN}
+    document["hosted_tools"] = dict(view.hosted_tools)
     document["service_tiers"] = {tier: money.format_multiplier(ppm) for tier, ppm in view.service_tiers.items()}
     document["prices"] = {name: meters.format_price(name, price.nanos) for name, price in sorted(view.prices.items())}
     document["aliases"] = list(view.aliases)

@@ -176,6 +176,8 @@ def model(view: ModelView) -> dict[str, Any]:
     }
     if view.service_tiers:
         shape["service_tiers"] = {tier: format_multiplier(ppm) for tier, ppm in view.service_tiers.items()}
+    if view.hosted_tools:
+        shape["hosted_tools"] = dict(view.hosted_tools)
     if own := factors(view.multipliers):
         shape["multipliers"] = own
     return shape

@@ -74,6 +74,7 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
         not_used=NO_IMAGES if audio else NO_IMAGES | NO_AUDIO,
         include_usage=request.include_usage,
         tier=request.tier,
+        hosted=request.hosted,
     )
 
 

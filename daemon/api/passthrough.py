@@ -15,7 +15,7 @@ from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import meter_of
 from daemon.protocols import dialects, openai_chat, openai_images
-from daemon.protocols.bounds import media_parts, unbounded
+from daemon.protocols.bounds import hosted, media_parts, stored, unbounded
 from daemon.protocols.dialects import DIALECTS
 from daemon.protocols.tiers import asked_tier
 
@@ -138,6 +138,8 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
         unbounded=tuple(unbounded(body)),
         extra=extra,
         tier=asked_tier(body)[0],
+        hosted=hosted(body),
+        stored=stored(body),
     )
 
 

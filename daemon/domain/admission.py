@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import CHEAPER_TIERS
-from daemon.domain.usage import meter_of
+from daemon.domain.usage import MAX_COUNT, meter_of
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
 
@@ -21,6 +21,8 @@ OUTPUT_ROOM = 1
 CONVERSE = frozenset({"openai", "anthropic", "gemini", "demo"})  # protocols of providers that a conversation can go to
 # Meters that only a request's own body tells, and the types of model that are sold by them.
 COUNTED = ("image", "character", "second")
+ANY_NUMBER = MAX_COUNT  # of calls: the request does not say how many
+STORED_FEATURE = "stored_responses"
 COUNTED_TYPES = frozenset({"image", "audio"})
 
 # What a request may use → the feature a model must list. Absent here: never checked.
@@ -41,7 +43,8 @@ class Ask:
     none. `extra` counts meters that the body itself fixes (images, characters), `extra_bound` says how many there can be of
     those that only the reply tells (seconds). `not_used` are meters that it cannot incur. `features` are what the model must
     support; `unbounded` are fields whose cost nothing bounds. `tier` is the service tier it asks for, None for a usual one.
-    `prompt_field` is where the prompt stands.
+    `hosted` are the tools that the provider would run, with the most calls that the request lets each have (ANY_NUMBER: it
+    says nothing); `stored`: its prompt has parts that the provider stored. `prompt_field` is where the prompt stands.
     """
 
     model: str
@@ -61,6 +64,8 @@ class Ask:
     inputs: int = 1
     extra_bound: dict[str, int] = field(default_factory=dict)
     prompt_field: str = "messages"
+    hosted: dict[str, int] = field(default_factory=dict)
+    stored: bool = False
 
     @property
     def counted(self) -> dict[str, int]:
@@ -70,12 +75,13 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """Who may serve it, and the bounds by which it is held."""
+    """Who may serve it, and the bounds by which it is held; `extra` counts of meters that are no tokens."""
 
     model: StoredModel
     candidates: tuple[tuple[Provider, StoredDeployment], ...]
     input_bound: int
     output_bound: int
+    extra: dict[str, int]
 
 
 def find_model(catalog: Catalog, identity: Identity, name: str, provider: Provider | None) -> tuple[StoredModel, int | None]:
@@ -116,7 +122,8 @@ def admit(
     if protocols is not None and not any(catalog.protocol_of(d) in protocols for d in model.deployments):
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     input_bound, output_bound = bounds(model, ask, default_output)
-    return Admitted(model, candidates(catalog, model, provider_id, protocols), input_bound, output_bound)
+    extra = {**ask.counted, **{f"hosted_call/{name}": most for name, most in hosted_limits(model, ask).items()}}
+    return Admitted(model, candidates(catalog, model, provider_id, protocols), input_bound, output_bound, extra)
 
 
 def _counted_meters(model: StoredModel) -> set[str]:
@@ -135,6 +142,7 @@ def check_features(model: StoredModel, ask: Ask, *, strict: bool) -> None:
             f"'{ask.model}' has no price for it.",
         )
     check_tier(model, ask)
+    check_hosted(model, ask)
     if not strict or model.type != "chat":
         return
     if ask.stream and "streaming" not in model.features:
@@ -149,13 +157,52 @@ def check_tier(model: StoredModel, ask: Ask) -> None:
     tier = ask.tier
     if tier is None or tier in model.service_tiers or tier in CHEAPER_TIERS:
         return
-    raise ApiError.of(
-        "unsupported_parameter",
-        model=ask.model,
-        param="service_tier",
-        message=f"The service tier {tier!r} is refused: model '{ask.model}' has no price for it. Whoever runs this gateway can "
-        f"set one: gatewayctl models update {model.public_id} --tier NAME=FACTOR",
-    )
+    reason = f"The service tier {tier!r} is refused: model '{ask.model}' has no price for it."
+    raise _not_allowed(ask, model, "service_tier", reason, "--tier NAME=FACTOR")
+
+
+def check_hosted(model: StoredModel, ask: Ask) -> None:
+    """Refuse hosted tools and stored state that the model's entry does not allow, or gives no bound of."""
+    for name, wanted in ask.hosted.items():
+        most = model.hosted_tools.get(name)
+        if most is None or not any(key in model.prices for key in (f"hosted_call/{name}", "hosted_call")):
+            raise _not_allowed(
+                ask,
+                model,
+                "tools",
+                f"The tool {name!r}, which the provider runs, is refused: model '{ask.model}' has no limit and price for it.",
+                f"--hosted-tool {name}=CALLS --price hosted_call/{name}=USD",
+            )
+        if most < wanted < ANY_NUMBER:
+            raise ApiError.of(
+                "invalid_value", param="tools", reason=f"model '{ask.model}' allows {most} calls of {name!r}, not {wanted}"
+            )
+    if ask.stored and STORED_FEATURE not in model.features:
+        raise _not_allowed(
+            ask,
+            model,
+            "previous_response_id",
+            f"What the provider has stored cannot be part of the prompt: model '{ask.model}' does not allow it.",
+            f"--feature {STORED_FEATURE}, beside its other features",
+        )
+    if (ask.stored or ask.hosted) and model.context_length is None:
+        raise _not_allowed(
+            ask,
+            model,
+            "tools" if ask.hosted else "previous_response_id",
+            f"What a provider puts into the prompt itself is not bounded: model '{ask.model}' has no context window.",
+            "--context-length TOKENS",
+        )
+
+
+def _not_allowed(ask: Ask, model: StoredModel, param: str, reason: str, options: str) -> ApiError:
+    remedy = f"Whoever runs this gateway can change that: gatewayctl models update {model.public_id} {options}"
+    return ApiError.of("unsupported_parameter", model=ask.model, param=param, message=f"{reason} {remedy}")
+
+
+def hosted_limits(model: StoredModel, ask: Ask) -> dict[str, int]:
+    """The most calls of each hosted tool: what the request says, at most what the model's entry allows."""
+    return {name: min(wanted, model.hosted_tools.get(name, 0)) for name, wanted in ask.hosted.items()}
 
 
 def bounds(model: StoredModel, ask: Ask, default_output: int) -> tuple[int, int]:
@@ -180,6 +227,9 @@ def bounds(model: StoredModel, ask: Ask, default_output: int) -> tuple[int, int]
 
 def _input_bound(model: StoredModel, ask: Ask) -> int:
     text = ask.input_bound
+    if (ask.hosted or ask.stored) and model.context_length is not None:
+        # After each call of a hosted tool the model reads the whole prompt again, with what the tool found.
+        return model.context_length * (1 + sum(hosted_limits(model, ask).values()))
     if ask.media_parts:
         if model.media_tokens is not None:
             return text + ask.media_parts * model.media_tokens

@@ -10,7 +10,7 @@ from daemon.domain.errors import ApiError
 from daemon.domain.usage import MAX_COUNT
 from daemon.protocols import openai_chat
 from daemon.protocols.asks import NO_AUDIO, count_of, invalid, missing, model_of
-from daemon.protocols.bounds import media_parts, unbounded
+from daemon.protocols.bounds import hosted, media_parts, stored, unbounded
 from daemon.protocols.tiers import asked_tier
 
 __all__ = ["read_messages", "read_responses"]
@@ -65,6 +65,8 @@ def _ask(body: dict[str, Any], size: int, model: str, limit: int | None, *, sche
         unbounded=tuple(unbounded(body)),
         not_used=NO_AUDIO,
         tier=asked_tier(body)[0],
+        hosted=hosted(body),
+        stored=stored(body),
     )
 
 

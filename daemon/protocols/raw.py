@@ -18,6 +18,7 @@ from typing import Any, Final
 import jiter
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
+from daemon.protocols.hosted import hosted_calls_of, with_hosted
 from daemon.protocols.sse import MAX_LINE, Framer, parse_frame
 from daemon.protocols.tiers import reported_tier
 
@@ -39,7 +40,7 @@ def raw_usage(reply: dict[str, Any]) -> dict[str, Any] | None:
 def usage_of(reply: dict[str, Any]) -> Usage | None:
     """As disjoint meters; None when there is none, InvalidUsage when it cannot be true."""
     found = raw_usage(reply)
-    return None if found is None else _read(found, _tier(reply))
+    return None if found is None else _read(found, _tier(reply), reply.get("output"))
 
 
 def _tier(reply: dict[str, Any]) -> str | None:
@@ -52,7 +53,7 @@ def _optional(holder: object, name: str) -> int:
     return 0 if value is None else checked_count(value, name)
 
 
-def _read(usage: dict[str, Any], tier: str | None) -> Usage:
+def _read(usage: dict[str, Any], tier: str | None, items: object = None) -> Usage:
     names = ("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details")
     if "input_tokens" in usage:
         names = ("input_tokens", "output_tokens", "input_tokens_details", "output_tokens_details")
@@ -69,6 +70,7 @@ def _read(usage: dict[str, Any], tier: str | None) -> Usage:
     for meter, count in (("cached_input", cached), ("cache_write_5m", written - long), ("cache_write_1h", long)):
         if count:
             meters[meter] = count
+    meters = with_hosted(meters, hosted_calls_of(usage, items))
     return Usage(meters, _optional(usage.get(names[3]), "reasoning_tokens"), tier=reported_tier(usage) or tier)
 
 

@@ -14,7 +14,6 @@ from daemon.domain.access import check_identity
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import affordable_output, ceiling
-from daemon.domain.usage import MAX_COUNT
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
 from daemon.protocols.tiers import carried_tier
@@ -85,7 +84,10 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         terms=terms,
         terms_json=terms_json,
         candidates=_with_passages(call, found),
-        amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, ask.counted, ask.not_used),
+        amount_nanos=ceiling(terms, found.input_bound, found.output_bound, ask.n, found.extra, ask.not_used),
+        input_bound=found.input_bound,
+        output_bound=found.output_bound * ask.n,
+        extra=found.extra,
         lowered_output=None,
         input_estimate=max(1, min(found.input_bound, _about_input(call))),
     )
@@ -100,7 +102,8 @@ def _about_input(call: Call) -> int:
 def _as_translated(gateway: Gateway, call: Call) -> Ask:
     """The ask without what never reaches the provider: where no deployment speaks the dialect, the translation decides."""
     ask = call.ask
-    if (not ask.unbounded and ask.tier is None) or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
+    plain = not (ask.unbounded or ask.hosted or ask.stored) and ask.tier is None
+    if plain or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
         return ask
     resolved = gateway.snapshot.catalog.resolve(ask.model)
     if resolved is None:
@@ -108,7 +111,7 @@ def _as_translated(gateway: Gateway, call: Call) -> Ask:
     providers = (gateway.snapshot.catalog.providers[found.provider_id].stored for found in resolved.model.deployments)
     if any(call.dialect in spoken_by(provider) for provider in providers):
         return ask
-    return replace(ask, unbounded=(), tier=carried_tier(call.data))
+    return replace(ask, unbounded=(), hosted={}, stored=False, tier=carried_tier(call.data))
 
 
 def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:
@@ -172,26 +175,30 @@ def _left(outcome: Placed) -> int:
 
 async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan | None:
     """The funds are short of the cheap bound: count the prompt, then lower the output limit if the client set none."""
-    ask = call.ask
+    ask = _as_translated(gateway, call)
     if left <= 0 or dialects.DIALECTS[call.dialect].protocol is None:
         return None
-    wish_input = min(ask.input_bound, (plan.model.context_length or MAX_COUNT) * ask.inputs)
-    input_bound = wish_input
-    if not ask.media_parts:
-        input_bound = min(wish_input, await gateway.tokens.prompt_bound(call.data, call.dialect))
+    input_bound = plan.input_bound
+    if not (ask.media_parts or ask.hosted or ask.stored):
+        input_bound = min(input_bound, await gateway.tokens.prompt_bound(call.data, call.dialect))
     limit = ask.output_limit
     output = limit if limit is not None else _default_output(gateway, plan.model)
-    amount = ceiling(plan.terms, input_bound, output + ask.output_extra, ask.n, ask.counted, ask.not_used)
-    if amount <= left:
-        return replace(plan, amount_nanos=amount)
+    closer = _held_for(plan, ask, input_bound, output + ask.output_extra)
+    if closer.amount_nanos <= left:
+        return closer
     if limit is not None or call.verbatim or ask.media_parts:
         return None
-    affordable = affordable_output(plan.terms, input_bound, ask.n, left, ask.counted, ask.not_used) - ask.output_extra
+    affordable = affordable_output(plan.terms, input_bound, ask.n, left, plan.extra, ask.not_used) - ask.output_extra
     if affordable < 1:
         return None
     lowered = min(affordable, output)
-    amount = ceiling(plan.terms, input_bound, lowered + ask.output_extra, ask.n, ask.counted, ask.not_used)
-    return replace(plan, amount_nanos=amount, lowered_output=lowered)
+    return replace(_held_for(plan, ask, input_bound, lowered + ask.output_extra), lowered_output=lowered)
+
+
+def _held_for(plan: Plan, ask: Ask, input_bound: int, output_bound: int) -> Plan:
+    """The plan with a hold for so many tokens of prompt, and of each answer."""
+    amount = ceiling(plan.terms, input_bound, output_bound, ask.n, plan.extra, ask.not_used)
+    return replace(plan, amount_nanos=amount, input_bound=input_bound, output_bound=output_bound * ask.n)
 
 
 def _default_output(gateway: Gateway, model: StoredModel) -> int:

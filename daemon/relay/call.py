@@ -64,6 +64,9 @@ class Plan:
     terms_json: str
     candidates: tuple[Candidate, ...]
     amount_nanos: int
+    input_bound: int  # the most tokens that it was held for: of the prompt,
+    output_bound: int  # and of all answers
+    extra: dict[str, int]  # the most of what is counted and no token
     lowered_output: int | None  # the output limit that the balance affords, when it was lowered
     input_estimate: int
 

@@ -34,12 +34,17 @@ MAX_OUTPUT = typer.Option(None, metavar="N", help="Most output tokens of one ans
 MEDIA_TOKENS = typer.Option(None, metavar="N", help="Tokens to hold for one image or file of a request.")
 DISPLAY = typer.Option(None, metavar="T", help="Name for people.")
 DESCRIPTION = typer.Option(None, metavar="T", help="A sentence or two.")
-FEATURE = typer.Option([], metavar="F", help="tools, json_mode, vision, reasoning …; repeat.")
+FEATURE = typer.Option([], metavar="F", help="tools, json_mode, vision, reasoning, stored_responses …; repeat.")
 MODALITY = typer.Option([], metavar="M", help="text, image, audio, video or file as input; repeat.")
 TIER = typer.Option(
     [],
     metavar="TIER=X",
     help="Factor on the price of tokens in a service tier: priority=1.75; none (update) forgets it. Repeat.",
+)
+HOSTED_TOOL = typer.Option(
+    [],
+    metavar="TOOL=N",
+    help="A tool that the provider runs, and its most calls in one request; none (update) forbids it. Repeat.",
 )
 STREAMING = typer.Option(None, "--streaming/--no-streaming", help="Whether it can stream.")
 
@@ -98,6 +103,7 @@ def add(
     streaming: bool | None = STREAMING,
     modality: list[str] = MODALITY,
     tier: list[str] = TIER,
+    hosted_tool: list[str] = HOSTED_TOOL,
     alias: list[str] = typer.Option([], metavar="NAME", help="Another name for it; repeat."),
     private: bool = typer.Option(False, "--private", help="Granted to no group, not in the public list."),
     group: list[str] = typer.Option([], metavar="G", help="Only these groups may call it; default: the default groups."),
@@ -151,6 +157,7 @@ def add(
         groups=group or None,
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
         service_tiers=_merged({}, tier, "--tier", money.parse_multiplier),
+        hosted_tools=_merged({}, hosted_tool, "--hosted-tool", _calls),
     )
     view, created = create_or_existing(lambda: catalog.add(model), lambda: _exactly(model_id), if_not_exists=if_not_exists)
     if created and known is not None:
@@ -180,6 +187,12 @@ def _merged(before: Mapping[str, int], given: list[str], what: str, read: Callab
         elif after.pop(name, None) is None:
             raise Usage(f"The model has no {name!r} to forget", "See: gatewayctl models show")
     return after
+
+
+def _calls(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise Usage(f"{text[:40]!r} is not a number of calls", "Example: --hosted-tool web_search=5")
+    return int(text[:9])
 
 
 def _with_streaming(features: list[str], streaming: bool) -> list[str]:
@@ -264,6 +277,7 @@ def update(
     streaming: bool | None = STREAMING,
     modality: list[str] = MODALITY,
     tier: list[str] = TIER,
+    hosted_tool: list[str] = HOSTED_TOOL,
     private: bool | None = typer.Option(None, "--private/--public", help="Whether it is in the public list."),
 ) -> None:
     """Change a model. A new price holds for requests that begin from now on; the old one is kept.
@@ -292,6 +306,8 @@ def update(
     )
     if tier:
         fields["service_tiers"] = _merged(catalog.show(model).service_tiers, tier, "--tier", money.parse_multiplier)
+    if hosted_tool:
+        fields["hosted_tools"] = _merged(catalog.show(model).hosted_tools, hosted_tool, "--hosted-tool", _calls)
     if streaming is not None:
         fields["features"] = _with_streaming(list(feature or catalog.show(model).features), streaming)
     if not fields:

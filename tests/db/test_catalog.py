@@ -192,6 +192,28 @@ def test_service_tiers_have_a_factor_that_travels_with_the_model() -> None:
         catalog_file.parse(_file(entry | {"service_tiers": {"priority": "-1"}}))
 
 
+@pytest.mark.usefixtures("ready")
+def test_hosted_tools_travel_with_the_model() -> None:
+    assert catalog.update("gpt", hosted_tools={"web_search": 5, "mcp": 0}).hosted_tools == {"mcp": 0, "web_search": 5}
+    [stored] = [model for model in snapshot.load().models if model.public_id == "gpt"]
+    assert stored.hosted_tools == {"mcp": 0, "web_search": 5}
+    [entry] = [item for item in json.loads(catalog_file.export())["models"] if item["id"] == "gpt"]
+    assert entry["hosted_tools"] == {"mcp": 0, "web_search": 5}
+    assert [change.action for change in catalog_file.apply(catalog_file.parse(_file(entry)))] == ["keep"]
+    catalog_file.apply(catalog_file.parse(_file(entry | {"hosted_tools": {}})))
+    assert catalog.show("gpt").hosted_tools == {}
+    for wrong in (
+        {"web_search": "5"},
+        {"web_search": True},
+        {"web_search": -1},
+        {"Web": 1},
+        {"web_search": 1001},
+        ["web_search"],
+    ):
+        with pytest.raises(Invalid):
+            catalog_file.parse(_file(entry | {"hosted_tools": wrong}))
+
+
 # The file
 
 

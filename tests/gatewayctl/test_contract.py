@@ -130,6 +130,14 @@ def test_tiers_of_a_model(ready: Gateway) -> None:
         assert ready.run("models", "update", "tiered", "--tier", wrong).code == 2, wrong
 
 
+def test_hosted_tools_of_a_model(ready: Gateway) -> None:
+    shown = ready.json("models", "update", "mini", "--hosted-tool", "web_search=5", "--hosted-tool", "mcp=1")
+    assert shown["hosted_tools"] == {"web_search": 5, "mcp": 1}
+    assert ready.json("models", "update", "mini", "--hosted-tool", "mcp=none")["hosted_tools"] == {"web_search": 5}
+    for wrong in ("mcp", "mcp=-1", "mcp=x", "mcp=1.5", "mcp=9999999999", "mcp=none", "MCP=1"):
+        assert ready.run("models", "update", "mini", "--hosted-tool", wrong).code == 2, wrong
+
+
 def test_a_known_model_brings_its_prices_of_long_requests(ready: Gateway) -> None:
     ready.ok("providers", "add", "gemini")
     made = ready.json("models", "add", "gemini-2.5-pro", "--provider", "gemini")

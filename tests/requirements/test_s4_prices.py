@@ -139,3 +139,79 @@ def test_s4_32_a_hold_covers_the_step_that_the_prompt_can_reach(world: World) ->
     assert world.gateway.chat(person.key, model=model, max_tokens=100).status_code == 200
     reply = world.gateway.chat(person.key, "y " * 95_000, model=model, max_tokens=100)
     error_of(reply, 402, "insufficient_balance")
+
+
+SEARCH = {"type": "web_search_call", "status": "completed", "action": {"type": "search"}}
+TOKENS = {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110}
+
+
+def response(**fields: Any) -> dict[str, Any]:
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": []}]}
+    return {
+        "id": "r",
+        "object": "response",
+        "status": "completed",
+        "model": "m",
+        "usage": TOKENS,
+        "output": [message],
+        **fields,
+    }
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/openai/responses"])
+def test_s4_32_hosted_tools_only_where_the_models_entry_says_what_they_cost(world: World, path: str) -> None:
+    provider = world.provider("--chat-api", "both")
+    if "openai" in path:
+        path = f"/v1/{provider}/responses"
+    model = world.model("--context-length", "1000", provider=provider, price=("1", "0"))
+    person = world.person(balance="0.0229")
+    body = {"model": model, "input": "news?", "tools": [{"type": "web_search"}], "max_output_tokens": 50}
+    error = error_of(world.gateway.post(path, person.key, body), 400, "unsupported_parameter")
+    assert f"models update {model} --hosted-tool web_search=CALLS" in error["message"]
+    assert world.openai.requests == []
+
+    world.home.ok("models", "update", model, "--hosted-tool", "web_search=2", "--price", "hosted_call/web_search=0.01")
+    # Two calls, and the window thrice: 0.02 + 0.003.
+    error_of(world.gateway.post(path, person.key, body), 402, "insufficient_balance")
+    world.openai.script(json_reply(response(output=[SEARCH])))
+    reply = world.gateway.post(path, person.key, body | {"max_tool_calls": 1})  # 0.01 + 0.002
+    assert charged(world, reply) == "0.0101"
+    assert world.openai.requests[0].json["tools"] == [{"type": "web_search"}]
+    record = world.home.record_of(reply.headers["x-request-id"])
+    assert record["usage"] == {"input": 100, "output": 10, "hosted_call/web_search": 1}
+    many = body | {"max_tool_calls": 3}
+    assert "allows 2 calls" in error_of(world.gateway.post(path, person.key, many), 400, "invalid_value")["message"]
+
+
+def test_s4_32_hosted_tools_of_the_messages_api(world: World) -> None:
+    slug = world.name("host")
+    world.home.ok("providers", "add", slug, "--protocol", "anthropic", "--base-url", f"{world.claude.url}/v1", "--no-auth")
+    options = ("--context-length", "1000", "--hosted-tool", "web_search=1", "--price", "hosted_call=0.01")
+    model = world.model(*options, provider=slug, price=("1", "0"))
+    usage = {"input_tokens": 100, "output_tokens": 10, "server_tool_use": {"web_search_requests": 1}}
+    told = {"id": "m", "type": "message", "role": "assistant", "model": "m", "content": [{"type": "text", "text": "x"}]}
+    world.claude.script(json_reply(told | {"stop_reason": "end_turn", "usage": usage}))
+    body = {
+        "model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "news?"}],
+        "tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 1}],
+    }  # fmt: skip
+    assert charged(world, world.gateway.post("/v1/messages", world.alice.key, body)) == "0.0101"
+    body["tools"][0]["max_uses"] = 2
+    reply = world.gateway.post("/v1/messages", world.alice.key, body)
+    assert (reply.status_code, "allows 1 calls" in reply.text) == (400, True)
+
+
+def test_s4_32_stored_state_only_with_the_feature_and_held_as_a_whole_window(world: World) -> None:
+    provider = world.provider("--chat-api", "both")
+    model = world.model("--context-length", "1000", provider=provider, price=("1", "0"))
+    person = world.person(balance="0.0009")
+    body = {"model": model, "input": "go on", "previous_response_id": "resp_1", "max_output_tokens": 50}
+    error = error_of(world.gateway.post("/v1/responses", person.key, body), 400, "unsupported_parameter")
+    assert (error["param"], "--feature stored_responses" in error["message"]) == ("previous_response_id", True)
+    features = ("--feature", "streaming", "--feature", "tools", "--feature", "stored_responses")
+    world.home.ok("models", "update", model, *features)
+    error_of(world.gateway.post("/v1/responses", person.key, body), 402, "insufficient_balance")
+    world.openai.script(json_reply(response()))
+    reply = world.gateway.post("/v1/responses", world.alice.key, body)
+    assert charged(world, reply) == "0.0001"
+    assert world.openai.requests[0].json["previous_response_id"] == "resp_1"

@@ -12,7 +12,6 @@ from daemon.protocols.anthropic_messages.decoder import Decoder
 from daemon.protocols.anthropic_messages.encoder import Encoder
 from daemon.protocols.anthropic_messages.errors import read_error
 from daemon.protocols.anthropic_messages.tables import DEFAULT_MAX_TOKENS, NAME, VERSION, VERSION_HEADER, VERSIONS
-from daemon.protocols.anthropic_messages.usage import hosted_calls
 
 __all__ = [
     "DEFAULT_MAX_TOKENS",
@@ -25,6 +24,5 @@ __all__ = [
     "Encoder",
     "count_reply",
     "count_request",
-    "hosted_calls",
     "read_error",
 ]

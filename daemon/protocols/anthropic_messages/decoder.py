@@ -33,7 +33,7 @@ from daemon.protocols.anthropic_messages.errors import read_error
 from daemon.protocols.anthropic_messages.reply import explanation_of, finish_of, string_of, tier_of
 from daemon.protocols.anthropic_messages.seals import CallSignature, open_thinking
 from daemon.protocols.anthropic_messages.tables import NAME
-from daemon.protocols.anthropic_messages.usage import hosted_calls, overlaid, read_usage
+from daemon.protocols.anthropic_messages.usage import overlaid, read_usage
 from daemon.protocols.sse import Framer, LineTooLong, parse_frame
 
 __all__ = ["Decoder"]
@@ -53,7 +53,7 @@ class _Call:
 
 
 class Decoder:
-    """Implements base.StreamDecoder. `service_tier` and `hosted_calls` (see usage) are known at the end."""
+    """Implements base.StreamDecoder. `service_tier` is known at the end."""
 
     def __init__(self) -> None:
         self._framer = Framer(MAX_EVENT)
@@ -74,10 +74,6 @@ class Decoder:
     @property
     def service_tier(self) -> str | None:
         return tier_of({**self._first, **self._later})
-
-    @property
-    def hosted_calls(self) -> dict[str, int]:
-        return hosted_calls({**self._first, **self._later})
 
     def feed(self, chunk: bytes) -> list[Event]:
         """The events that `chunk` completes. Nothing is raised: an event that is too long ends the stream with Failed."""

@@ -8,6 +8,7 @@
 | cache_write_5m | the rest of cache_creation_input_tokens |
 | output | output_tokens, thinking included |
 | reasoning | output_tokens_details.thinking_tokens |
+| hosted_call | server_tool_use.web_search_requests, web_fetch_requests, code_execution_requests |
 
 With `iterations` (compaction, fallback, advisor) the counts at the top are those of the answer alone, and what was used is
 the sum over all iterations. In a stream the fields of message_delta replace those of message_start: they are cumulative.
@@ -19,9 +20,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count, combine
+from daemon.protocols.hosted import hosted_calls_of, with_hosted
 from daemon.protocols.tiers import reported_tier
 
-__all__ = ["hosted_calls", "overlaid", "read_usage", "usage_object", "usage_of"]
+__all__ = ["overlaid", "read_usage", "usage_object", "usage_of"]
 
 Raw = dict[str, Any]
 ITERATIONS_MAX: Final = 10_000
@@ -50,7 +52,8 @@ def read_usage(usage: object) -> Usage:
         found = total if total.total_tokens >= top.total_tokens else top
     if max(found.input_tokens, found.output_tokens) > MAX_COUNT:
         raise InvalidUsage(f"the tokens are more than {MAX_COUNT}")
-    return Usage(found.meters, min(reasoning, found.output_tokens), tier=reported_tier(usage))
+    meters = with_hosted(found.meters, hosted_calls_of(usage))
+    return Usage(meters, min(reasoning, found.output_tokens), tier=reported_tier(usage))
 
 
 def _counts(usage: object) -> Usage:
@@ -90,26 +93,15 @@ def overlaid(base: Raw, later: object) -> Raw:
     return {**base, **{name: value for name, value in later.items() if value is not None}}
 
 
-def hosted_calls(usage: object) -> dict[str, int]:
-    """How often hosted tools were used, as `server_tool_use` says: web_search_requests, web_fetch_requests, ...
-
-    No meter counts them; requests that ask for hosted tools are refused unless the provider speaks this dialect itself.
-    """
-    counts = usage.get("server_tool_use") if type(usage) is dict else None
-    if type(counts) is not dict:
-        return {}
-    return {name: count for name, count in counts.items() if type(count) is int and 0 < count <= MAX_COUNT}
-
-
 def usage_object(usage: Usage | None) -> Raw:
     """As this API writes it; zeros when nothing is known. Audio tokens are among the others."""
     meters = usage.meters if usage is not None else {}
     short, long = meters.get("cache_write_5m", 0), meters.get("cache_write_1h", 0)
     return {
-        "input_tokens": meters.get("input", 0) + meters.get("audio_input", 0),
+        "input_tokens": meters.get("input", 0) + meters.get("audio_input", 0) + meters.get("image_input", 0),
         "cache_creation_input_tokens": short + long,
         "cache_read_input_tokens": meters.get("cached_input", 0),
         "cache_creation": {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long},
-        "output_tokens": meters.get("output", 0) + meters.get("audio_output", 0),
+        "output_tokens": usage.output_tokens if usage is not None else 0,
         "output_tokens_details": {"thinking_tokens": usage.reasoning if usage is not None else 0},
     }

@@ -11,7 +11,6 @@ from daemon.protocols.openai_chat.edit import rewrite_reply_usage, rewrite_reque
 from daemon.protocols.openai_chat.errors import error_body, error_frame
 from daemon.protocols.openai_chat.habits import HABITS, Habits, habits_of
 from daemon.protocols.openai_chat.request import (
-    CLIENT_TOOLS,
     PRICED_FIELDS,
     UNBOUNDED_FIELDS,
     ChatRequest,
@@ -23,7 +22,6 @@ from daemon.protocols.openai_chat.stream import StreamAdapter, StreamReader
 from daemon.protocols.openai_chat.usage import reply_text, reply_tool_calls, usage_of
 
 __all__ = [
-    "CLIENT_TOOLS",
     "HABITS",
     "PRICED_FIELDS",
     "UNBOUNDED_FIELDS",

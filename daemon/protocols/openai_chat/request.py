@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import MAX_COUNT
+from daemon.protocols.hosted import hosted_tools, kinds_of
 from daemon.protocols.tiers import ASKED, asked_tier
 
 __all__ = [
-    "CLIENT_TOOLS",
     "PRICED_FIELDS",
     "UNBOUNDED_FIELDS",
     "ChatRequest",
@@ -22,8 +22,6 @@ __all__ = [
 ROLES: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 N_MAX: Final = 128
 MODEL_LENGTH: Final = 512
-# Tools whose calls the client runs. Every other type is run by the host, at a price the body does not bound.
-CLIENT_TOOLS: Final = frozenset({"function", "custom"})
 TEXT_PARTS: Final = frozenset({"text", "refusal", "input_text", "output_text", "thinking", "redacted_thinking"})
 # Prompts that hosts put in front of a request with tools; without tools the JSON around the text is longer than theirs.
 TOOL_PROMPT: Final = 512
@@ -82,7 +80,7 @@ class ChatRequest:
     client said nothing. `media_parts` counts parts whose tokens the length of the body does not bound (an image by
     URL is short). `unbounded` names what costs more than tokens: price it explicitly or refuse it. `output_extra`
     bounds output tokens per choice that come on top of the limit (a rejected prediction). `tier` is the service tier
-    asked for, None for a usual one.
+    asked for, None for a usual one; `hosted` the tools that the host would run, as Ask.hosted has them.
     """
 
     model: str
@@ -95,6 +93,7 @@ class ChatRequest:
     media_parts: int
     unbounded: tuple[str, ...]
     tier: str | None
+    hosted: dict[str, int]
     output_extra: int = 0
 
     def input_bound(self, body_length: int) -> int:
@@ -178,9 +177,12 @@ def _read(
         if get(name):
             features.add(feature)
     unbounded: list[str] = [name for name in UNBOUNDED_FIELDS if get(name) not in (None, False)]
+    hosted: dict[str, int] = {}
     if tools := get("tools"):
         features.add("tools")
-        unbounded += _hosted_tools(tools)
+        run, unjudged = kinds_of(tools)
+        unbounded += unjudged
+        hosted = hosted_tools(run, get("max_tool_calls"))
     if shape := get("response_format"):
         kind = shape.get("type") if type(shape) is dict else None
         if kind == "json_object":
@@ -206,6 +208,7 @@ def _read(
         media,
         tuple(unbounded),
         tier,
+        hosted,
         extra,
     )
 
@@ -261,20 +264,6 @@ def _response_format(value: object) -> None:
         raise _invalid("response_format", "it must be an object")
     if type(value.get("type")) is not str:
         raise _invalid("response_format.type", "it must be a string")
-
-
-def _hosted_tools(tools: object) -> list[str]:
-    """`tools[i]:type` for each tool that the host would run. A shape that cannot be judged counts as one."""
-    if type(tools) is not list:
-        return ["tools"]
-    hosted = []
-    for index, tool in enumerate(tools):
-        kind = tool.get("type") if type(tool) is dict else None
-        if kind is None and type(tool) is dict and "function" in tool:
-            continue  # some hosts let the type be left out
-        if type(kind) is not str or kind not in CLIENT_TOOLS:
-            hosted.append(f"tools[{index}]:{kind if type(kind) is str else 'unknown'}")
-    return hosted
 
 
 def _modalities(value: object, features: set[str], unbounded: list[str]) -> None:

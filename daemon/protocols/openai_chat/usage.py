@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
+from daemon.protocols.hosted import hosted_calls_of, with_hosted
 from daemon.protocols.tiers import reported_tier
 
 __all__ = ["delta_texts", "reply_text", "reply_tool_calls", "usage_of"]
@@ -91,7 +92,7 @@ def usage_of(obj: dict[str, Any]) -> Usage | None:
         meters["audio_input"] = audio_in
     if audio_out:
         meters["audio_output"] = audio_out
-    return Usage(meters, _count(usage, REASONING), tier=reported_tier(obj))
+    return Usage(with_hosted(meters, hosted_calls_of(usage)), _count(usage, REASONING), tier=reported_tier(obj))
 
 
 def _count(usage: dict[str, Any], places: tuple[tuple[str, str], ...]) -> int:

@@ -59,6 +59,7 @@ class Decoder:
         self._signature: str | None = None  # of the call that follows
         self._done: set[Key] = set()  # items that are complete, by index and by id
         self._ids: dict[Key, str] = {}
+        self._ran: list[dict[str, Any]] = []  # calls of hosted tools: some hosts leave them out of the last event
         self.usage: Usage | None = None
         self.usage_invalid = ""
         self.garbage = 0
@@ -162,7 +163,7 @@ class Decoder:
 
     def _read_usage(self, response: dict[str, Any]) -> None:
         try:
-            found = usage_of(response)
+            found = usage_of({**response, "output": self._ran})
         except InvalidUsage as problem:
             self.usage_invalid = str(problem)
             return
@@ -316,8 +317,10 @@ class Decoder:
             whole = item.get("input" if kind == "custom_tool_call" else "arguments")
             if rest := self._rest((key, "arguments", 0), whole):
                 self._out.append(ToolCallDelta(call, rest))
-        elif kind == "image_generation_call" and (image := decode_image(item)) is not None:
-            self._out.append(MediaAdded(image))
+        elif type(kind) is str and kind.endswith("_call"):
+            self._ran.append({name: item.get(name) for name in ("type", "status", "action")})
+            if kind == "image_generation_call" and (image := decode_image(item)) is not None:
+                self._out.append(MediaAdded(image))
 
     def _finish_part(self, key: Key, index: int, part: dict[str, Any]) -> None:
         if part.get("type") == "refusal":

@@ -10,6 +10,7 @@
 | output | what is left of output_tokens | |
 | audio_output | output_tokens_details.audio_tokens (some hosts) | output_tokens |
 | reasoning | output_tokens_details.reasoning_tokens | output_tokens |
+| hosted_call | output items such as web_search_call; xAI's server_side_tool_usage_details | |
 
 A host that leaves reasoning out of output_tokens counts it in total_tokens: it is added when that makes the sum right.
 null and absent mean 0 in the details; input_tokens must be there.
@@ -21,6 +22,7 @@ from dataclasses import replace
 from typing import Any
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
+from daemon.protocols.hosted import hosted_calls_of, with_hosted
 from daemon.protocols.tiers import reported_tier
 
 
@@ -29,7 +31,11 @@ def usage_of(body: dict[str, Any]) -> Usage | None:
     usage = body.get("usage")
     if usage is None and type(response := body.get("response")) is dict:
         body, usage = response, response.get("usage")
-    return None if usage is None else replace(read_usage(usage), tier=reported_tier(body))
+    if usage is None:
+        return None
+    found = read_usage(usage)
+    calls = hosted_calls_of(usage, body.get("output"))
+    return replace(found, meters=with_hosted(found.meters, calls), tier=reported_tier(body))
 
 
 def read_usage(usage: object) -> Usage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,13 @@ def test_a_recorded_stream_tells_its_true_usage(entry: dict[str, Any]) -> None:
     written = encoder.feed(seen[0]) + encoder.finish(None)
     again = API.decoder()
     events = again.feed(written) + again.flush()
-    assert again.usage == decoder.usage
+    assert tokens(again.usage) == tokens(decoder.usage)
     assert texts(events) == texts(seen[0])
+
+
+def tokens(usage: Usage | None) -> dict[str, int] | None:
+    """Without calls of hosted tools, which a translation never asks for, so that nothing of them is written."""
+    return usage and {key: count for key, count in usage.meters.items() if not key.startswith("hosted_call")}
 
 
 def texts(events: list[Event]) -> str:
@@ -112,7 +118,8 @@ def test_a_recorded_reply_tells_its_true_usage(entry: dict[str, Any]) -> None:
     check(reply.usage, entry["usage_true"])
     check(API.usage_of(body), entry["usage_true"])
     again = API.encode_reply(reply, reply.model, Losses())
-    assert API.decode_reply(again) == reply
+    assert replace(API.decode_reply(again), usage=None) == replace(reply, usage=None)
+    assert tokens(API.usage_of(again)) == tokens(reply.usage)
     assert [block for block in again["content"] if block["type"] == "text"] == [
         block for block in body["content"] if block["type"] == "text"
     ]

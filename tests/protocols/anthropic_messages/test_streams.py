@@ -209,7 +209,7 @@ def test_the_tools_of_the_host_are_passed_over() -> None:
         + end(output_tokens=3, server_tool_use={"web_search_requests": 2, "web_fetch_requests": 0})
     )  # fmt: skip
     assert events[1:3] == [CitationAdded({"url": "https://u", "text": "c"}), TextDelta("So.")]
-    assert decoder.hosted_calls == {"web_search_requests": 2}
+    assert decoder.usage.meters["hosted_call/web_search"] == 2
 
 
 def test_a_thought_ends_when_the_next_block_begins() -> None:

@@ -35,7 +35,7 @@ def with_part(part: Any) -> dict[str, Any]:
 
 
 def test_a_plain_request() -> None:
-    assert parse_request(BODY) == ChatRequest("m", False, None, None, "", 1, frozenset(), 0, (), None)
+    assert parse_request(BODY) == ChatRequest("m", False, None, None, "", 1, frozenset(), 0, (), None, {})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_an_earlier_spoken_answer_is_a_media_part() -> None:
         ({"search_parameters": {"mode": "on"}}, ("search_parameters",)),
         ({"plugins": [{"id": "web"}]}, ("plugins",)),
         ({"models": ["dearer/model"]}, ("models",)),
-        ({"tools": [{"type": "function", "function": {}}, {"type": "web_search"}]}, ("tools[1]:web_search",)),
+        ({"tools": [{"function": {}}]}, ()),
         ({"tools": [{"type": "custom", "custom": {}}]}, ()),
         ({"modalities": ["text", "image"]}, ("modalities:image",)),
     ],
@@ -233,6 +233,13 @@ def test_an_earlier_spoken_answer_is_a_media_part() -> None:
 @pytest.mark.parametrize("parse", [parse_request, parse_loose])
 def test_what_costs_more_than_tokens_is_named(parse: Any, fields: dict[str, Any], unbounded: tuple[str, ...]) -> None:
     assert parse({**BODY, **fields}).unbounded == unbounded
+
+
+@pytest.mark.parametrize("parse", [parse_request, parse_loose])
+def test_tools_that_the_host_runs_are_named(parse: Any) -> None:
+    tools = [{"type": "function", "function": {}}, {"type": "web_search"}, {"type": "openrouter:web_fetch"}]
+    request = parse({**BODY, "tools": tools, "max_tool_calls": 3})
+    assert (request.hosted, request.unbounded) == ({"web_search": 3, "web_fetch": 3}, ())
 
 
 @pytest.mark.parametrize(

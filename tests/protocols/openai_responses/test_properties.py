@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from daemon.domain.chat import Chat, Ended, Event, Losses, Message, Reply, Role, Started, Text, ToolCallDelta, UsageReported
 from daemon.domain.errors import ApiError
+from daemon.domain.usage import Usage
 from daemon.protocols.openai_responses import OpenAIResponses
 from daemon.protocols.openai_responses.names import divide, flatten, seal, unseal
 from tests.protocols.openai_responses import drawn
@@ -42,10 +43,15 @@ values = st.recursive(
 objects = st.dictionaries(st.sampled_from(FIELDS), values, max_size=8)
 
 
+def tokens(usage: Usage) -> Usage:
+    """Without calls of hosted tools: an image looks like one, whoever made it."""
+    return replace(usage, meters={key: count for key, count in usage.meters.items() if not key.startswith("hosted_call")})
+
+
 def decoded(chunks: list[bytes]) -> list[Event]:
     decoder = API.decoder()
-    events = [event for chunk in chunks for event in decoder.feed(chunk)]
-    return events + decoder.flush()
+    events = [event for chunk in chunks for event in decoder.feed(chunk)] + decoder.flush()
+    return [UsageReported(tokens(event.usage)) if isinstance(event, UsageReported) else event for event in events]
 
 
 def encoded(events: list[Event], chat: Chat = CHAT) -> bytes:
@@ -84,7 +90,7 @@ def test_a_reply_decodes_to_what_was_encoded(reply: Reply) -> None:
     losses = Losses()
     found = API.decode_reply(json.loads(json.dumps(API.encode_reply(reply, reply.model, losses))))
     assert losses.names == []
-    assert found == reply
+    assert replace(found, usage=found.usage and tokens(found.usage)) == reply
 
 
 @given(drawn.streams())
@@ -114,7 +120,9 @@ def test_a_stream_and_the_whole_reply_say_the_same(events: list[Event], data: st
     said = "".join(getattr(event, "text", "") for event in events)
     assert sorted("".join(getattr(part, "text", "") for part in reply.choices[0].parts)) == sorted(said)
     assert (
-        [UsageReported(reply.usage)] == [event for event in events if isinstance(event, UsageReported)] if reply.usage else True
+        [UsageReported(tokens(reply.usage))] == [event for event in events if isinstance(event, UsageReported)]
+        if reply.usage
+        else True
     )
 
 
