@@ -22,7 +22,7 @@ from daemon.protocols import (
     openai_moderations,
     rerank,
 )
-from daemon.protocols.bounds import unbounded
+from daemon.protocols.bounds import hosted, stored, unbounded
 from daemon.protocols.conversation_asks import read_messages, read_responses
 from daemon.protocols.tiers import asked_tier
 
@@ -84,7 +84,13 @@ def one_shot(read: Reading) -> Reading:
     def checked(body: dict[str, Any], size: int) -> Ask:
         openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
         found = read(body, size)
-        return replace(found, unbounded=(*found.unbounded, *unbounded(body)), tier=asked_tier(body)[0])
+        return replace(
+            found,
+            unbounded=(*found.unbounded, *unbounded(body)),
+            tier=asked_tier(body)[0],
+            hosted=hosted(body),
+            stored=stored(body),
+        )
 
     return checked
 

@@ -24,7 +24,7 @@ from daemon.protocols.asks import (
     read_tokens,
 )
 from daemon.protocols.event_reader import EventReader
-from daemon.protocols.tiers import asked_tier, reported_tier
+from daemon.protocols.tiers import reported_tier
 
 __all__ = ["DEFAULT_MAX_TOKENS", "estimate", "read", "reply_text", "stream_reader", "usage_of"]
 
@@ -42,7 +42,6 @@ def read(body: dict[str, Any], size: int) -> Ask:
     more = len(suffix.encode("utf-8", "replace")) if suffix else 0
     options = body.get("stream_options")
     include = options.get("include_usage") if type(options) is dict else None
-    tier, unpriced = asked_tier(body)
     answers = max(count_of(body, "n", N_MAX) or 1, count_of(body, "best_of", N_MAX) or 1)
     return Ask(
         model=model,
@@ -54,10 +53,9 @@ def read(body: dict[str, Any], size: int) -> Ask:
         n=answers * prompts.count,
         media_parts=0,
         features=frozenset(),
-        unbounded=() if unpriced is None else (unpriced,),
+        unbounded=(),
         not_used=NO_AUDIO,
         include_usage=include if type(include) is bool else None,
-        tier=tier,
         inputs=prompts.count,
         prompt_field="prompt",
     )

@@ -183,6 +183,19 @@ def test_s4_32_hosted_tools_only_where_the_models_entry_says_what_they_cost(worl
     assert "allows 2 calls" in error_of(world.gateway.post(path, person.key, many), 400, "invalid_value")["message"]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"tools": [{"type": "web_search"}]}, {"mcp_servers": [{}]}, {"previous_response_id": "r"}, {"service_tier": "priority"}],
+)
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/openai/completions", "/v1/openai/something", "/v1/chat/completions"])
+def test_s4_32_no_endpoint_lets_them_pass_by(world: World, path: str, fields: dict[str, Any]) -> None:
+    if path == "/v1/chat/completions" and not fields.keys() & {"tools", "service_tier"}:
+        fields = {"tools": [{"type": "code_interpreter"}]}  # this API has none of the others
+    body = {"model": world.model(price=("1", "1")), "prompt": "x", "messages": [{"role": "user", "content": "x"}], **fields}
+    error_of(world.gateway.post(path, world.alice.key, body), 400, "unsupported_parameter")
+    assert world.openai.requests == []
+
+
 def test_s4_32_hosted_tools_of_the_messages_api(world: World) -> None:
     slug = world.name("host")
     world.home.ok("providers", "add", slug, "--protocol", "anthropic", "--base-url", f"{world.claude.url}/v1", "--no-auth")
