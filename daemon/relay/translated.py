@@ -68,7 +68,8 @@ class Translated:
         return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, JSON)
 
     def stream(self, content_type: bytes) -> Stream | None:
-        if content_type != EVENTS:
+        # Hosts that imitate Gemini may not know alt=sse: without it a stream is one array.
+        if content_type != EVENTS and not (self.dialect.name == GEMINI and self._chat.stream):
             return None
         call = self._call
         encoder = self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)

@@ -94,13 +94,14 @@ def overlaid(base: Raw, later: object) -> Raw:
 
 
 def usage_object(usage: Usage | None) -> Raw:
-    """As this API writes it; zeros when nothing is known. Audio tokens are among the others."""
+    """As this API writes it; zeros when nothing is known. Tokens of images and audio are among the others."""
     meters = usage.meters if usage is not None else {}
     short, long = meters.get("cache_write_5m", 0), meters.get("cache_write_1h", 0)
+    cached = meters.get("cached_input", 0)
     return {
-        "input_tokens": meters.get("input", 0) + meters.get("audio_input", 0) + meters.get("image_input", 0),
+        "input_tokens": usage.input_tokens - cached - short - long if usage is not None else 0,
         "cache_creation_input_tokens": short + long,
-        "cache_read_input_tokens": meters.get("cached_input", 0),
+        "cache_read_input_tokens": cached,
         "cache_creation": {"ephemeral_5m_input_tokens": short, "ephemeral_1h_input_tokens": long},
         "output_tokens": usage.output_tokens if usage is not None else 0,
         "output_tokens_details": {"thinking_tokens": usage.reasoning if usage is not None else 0},
