@@ -46,7 +46,7 @@ APIS = {
     "gemini.stream": Api(":streamGenerateContent", {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}, GEMINI),
     "openai.completions": Api("/completions", {"prompt": "hi", "max_tokens": 16}, CHAT),
     "openai.embeddings": Api("/embeddings", {"input": ["a", "b"]}, CHAT, "embedding", prices=("input",)),
-    "openai.images": Api("/images/generations", {"prompt": "a cat"}, CHAT, "image", prices=("image",)),
+    "openai.images": Api("/images/generations", {"prompt": "a cat", "n": 2}, CHAT, "image", prices=("image",)),
 }  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def check_record(recording: Recording, record: dict[str, Any]) -> None:
     elif failed:
         assert record["usage"] == {}
     elif recording.api == "openai.images":
-        assert record["usage"] == {"image": 1}
+        assert record["usage"] == {"image": 2}
         assert not record["estimated"]
     else:
         assert record["estimated"]
