@@ -83,16 +83,21 @@ def one_shot(read: Reading) -> Reading:
 
     def checked(body: dict[str, Any], size: int) -> Ask:
         openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
-        found = read(body, size)
+        found, others = read(body, size), without_pace(body)
         return replace(
             found,
-            unbounded=(*found.unbounded, *unbounded(body)),
-            tier=asked_tier(body)[0],
+            unbounded=(*found.unbounded, *unbounded(others)),
+            tier=asked_tier(others)[0],
             hosted=hosted(body),
             stored=stored(body),
         )
 
     return checked
+
+
+def without_pace(body: dict[str, Any]) -> dict[str, Any]:
+    """A body without the speed of speech: where it is a number it is no service tier."""
+    return {**body, "speed": None} if isinstance(body.get("speed"), int | float) else body
 
 
 CHAT = frozenset({"chat"})

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from daemon.api.billable import ONE_SHOT_FIELDS, UNIFIED, Endpoint, Reading, read_chat_loosely
+from daemon.api.billable import ONE_SHOT_FIELDS, UNIFIED, Endpoint, Reading, read_chat_loosely, without_pace
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import meter_of
@@ -79,8 +79,8 @@ def _loosely(read: Reading, path: str) -> Reading:
             exact = read(body, size)
         except ApiError:
             openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
-            return read_any(body, size, path)
-        other = read_any({**body, "model": exact.model}, size, path)
+            return read_any(without_pace(body), size, path)
+        other = read_any({**without_pace(body), "model": exact.model}, size, path)
         limit, most = exact.output_limit, {meter_of(key): count for key, count in other.extra.items()}
         return replace(
             exact,

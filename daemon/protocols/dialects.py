@@ -100,7 +100,8 @@ class Dialect:
     they are translated. `estimate`: what a request (its reply's text, the bytes of its files) comes to where its host does
     not say, without the tokens of the text; None: counted as a conversation. `plain`: the values of response_format whose
     reply is text. `binary`: what is neither JSON nor events passes as it comes. `open_ended`: a stream is complete when it is
-    over, whatever it said. `many_ends`: its last event is not known before it is over.
+    over, whatever it said. `many_ends`: its last event is not known before it is over. `first_bytes`: what may come before
+    its first event is whole.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Dialect:
     binary: bool = False
     open_ended: bool = False
     many_ends: bool = False
+    first_bytes: int = 64 * 1024
 
     def failed(self, reply: dict[str, Any]) -> bool:
         """Whether a whole reply of status 200 is an error in truth."""
@@ -207,6 +209,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
             model_paths=(),
             estimate=openai_images.estimate,
             many_ends=True,
+            first_bytes=openai_images.LINE_MAX,
         ),
         Dialect(
             OPENAI_SPEECH,
@@ -216,6 +219,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
             model_paths=(),
             estimate=openai_audio.speech_estimate,
             binary=True,
+            first_bytes=openai_audio.LINE_MAX,
         ),
         Dialect(
             OPENAI_TRANSCRIPTION,

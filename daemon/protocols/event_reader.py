@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
 import jiter
 
 from daemon.domain.usage import InvalidUsage, Usage
-from daemon.protocols.sse import MAX_LINE, Framer, LineTooLong, parse_frame
+from daemon.protocols.sse import Framer, LineTooLong, parse_frame
 
-__all__ = ["EventReader"]
+__all__ = ["EventReader", "Skimmer"]
 
 TEXT_MAX: Final = 1024 * 1024  # characters kept for counting; beyond it only their number
+KEPT: Final = 4096  # bytes of a run of base64 that are looked at
+_RUN: Final = re.compile(rb"[A-Za-z0-9+/=_-]*")
+_LONG: Final = re.compile(rb"[A-Za-z0-9+/=_-]{%d,}" % (KEPT + 1))
+
+
+class Skimmer:
+    """Leaves all but the beginning of long base64 out of a stream's bytes: an event with a picture in it need not be held.
+
+    What is left is the same JSON with shorter strings, however the bytes are cut into chunks.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self) -> None:
+        self._run = 0  # bytes of the run that the last chunk ended in, KEPT at most
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What is worth reading of this chunk."""
+        if not self._run and len(chunk) <= KEPT:
+            out = chunk
+        else:
+            lead = len(_RUN.match(chunk)[0])  # type: ignore[index]
+            out = chunk[: min(lead, KEPT - self._run)] + _LONG.sub(lambda run: run[0][:KEPT], chunk[lead:])
+        tail = chunk[: -KEPT - 1 : -1]
+        ending = len(_RUN.match(tail)[0])  # type: ignore[index]
+        self._run = min(KEPT, ending + (self._run if ending == len(chunk) else 0))
+        return out
 
 
 class EventReader:
@@ -20,7 +48,7 @@ class EventReader:
 
     Made of what tells the dialects apart: `usage_of` an event (None: it has none), `text_of` an event ("" for none), and
     the types of the events that `ends` it, where there is no [DONE]. With `more`, several such events may come: then they
-    are finish reasons, and the stream is over when its bytes are.
+    are finish reasons, and the stream is over when its bytes are. `skims`: long base64 in it is of no interest.
     """
 
     __slots__ = (
@@ -29,6 +57,7 @@ class EventReader:
             "_framer",
             "_more",
             "_size",
+            "_skimmer",
             "_text_of",
             "_texts",
             "_usage_of",
@@ -47,11 +76,12 @@ class EventReader:
         text_of: Callable[[dict[str, Any]], str],
         ends: tuple[str, ...] = (),
         *,
-        max_line: int = MAX_LINE,
         more: bool = False,
+        skims: bool = False,
     ) -> None:
         self._usage_of, self._text_of, self._ends, self._more = usage_of, text_of, ends, more
-        self._framer = Framer(max_line)
+        self._framer = Framer()
+        self._skimmer = Skimmer() if skims else None
         self._texts: list[str] = []
         self._size = 0
         self.delivered = False
@@ -76,6 +106,8 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> None:
         """Watch one chunk. LineTooLong (sse) when an event exceeds the limit; what came before it is read."""
+        if self._skimmer is not None:
+            chunk = self._skimmer.feed(chunk)
         try:
             frames = self._framer.split(chunk)
         except LineTooLong as error:

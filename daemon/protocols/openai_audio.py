@@ -22,6 +22,7 @@ from daemon.protocols.asks import NO_AUDIO, about_tokens, invalid, missing, mode
 from daemon.protocols.event_reader import EventReader
 
 __all__ = [
+    "LINE_MAX",
     "PLAIN",
     "UNBOUNDED",
     "read_speech",
@@ -181,7 +182,7 @@ def reply_text(body: dict[str, Any]) -> str:
 
 def speech_reader() -> EventReader:
     """Watches speech in events (stream_format sse)."""
-    return EventReader(usage_of, lambda event: "", _SOUND_ENDS, max_line=LINE_MAX)
+    return EventReader(usage_of, lambda event: "", _SOUND_ENDS, skims=True)
 
 
 def transcription_reader() -> EventReader:

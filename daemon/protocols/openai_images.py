@@ -176,4 +176,4 @@ def stream_reader() -> EventReader:
         images += 1
         return Usage({key: images if meter_of(key) == "image" else count for key, count in found.meters.items()})
 
-    return EventReader(usage, lambda event: "", ENDS, max_line=LINE_MAX, more=True)
+    return EventReader(usage, lambda event: "", ENDS, more=True, skims=True)

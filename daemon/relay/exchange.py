@@ -376,15 +376,15 @@ class _Relay:
         client = self._client
         self._stream_of = stream
         reader = stream.reader
-        drained, events, held = 0, -1, b""
+        drained, events, held = 0, -1, bytearray()
         async for chunk in reply.upstream.chunks():
             out = stream.feed(chunk)
             if self._marked == 0.0:
                 held += out
-                if not self._worth_a_head(reply, reader, held):
+                if not self._worth_a_head(reply, reader, len(held)):
                     continue
                 await self._begin(reply, stream)
-                events, out = 0, held
+                events, out = 0, bytes(held)
             if reader.events != events:
                 events = reader.events
                 reply.upstream.progress()
@@ -405,14 +405,14 @@ class _Relay:
             )
         await self._end_of_stream(reply, stream, rest)
 
-    def _worth_a_head(self, reply: Reply, reader: Reader, held: bytes) -> bool:
+    def _worth_a_head(self, reply: Reply, reader: Reader, held: int) -> bool:
         """Whether a stream has begun: before its first event that says something the client gets a real status instead."""
         slug = reply.candidate.provider.stored.slug
         if self._call.verbatim or reader.delivered:
             return True
         if reader.error is not None:
             raise ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
-        if len(held) > REST_BYTES:
+        if held > self._passage.dialect.first_bytes:
             raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
         return reader.events > reader.garbage
 

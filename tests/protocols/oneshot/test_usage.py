@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from daemon.protocols import (
     openai_moderations,
     rerank,
 )
-from daemon.protocols.event_reader import EventReader
+from daemon.protocols.event_reader import EventReader, Skimmer
 from daemon.protocols.sse import LineTooLong
 
 ROOT = Path(__file__).parents[4] / "shared" / "fixtures"
@@ -261,3 +263,27 @@ def test_odd_events_never_raise(events: list[dict[str, Any]], junk: bytes) -> No
         reader.feed(frames(*events) + junk)
         reader.flush()
         reader.estimate_text()
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from([b"A", b"\\u0041", b'"', b"{", b"\n", b" "]), st.integers(1, 9000)), max_size=8),
+    st.data(),
+)
+def test_what_is_left_of_long_base64_does_not_depend_on_the_chunks(runs: list[tuple[bytes, int]], data: st.DataObject) -> None:
+    stream = b"".join(piece * (count if piece == b"A" else 1) for piece, count in runs)
+    whole = Skimmer().feed(stream)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    skimmer = Skimmer()
+    assert b"".join(skimmer.feed(stream[a:b]) for a, b in itertools.pairwise([0, *cuts, len(stream)]) if a < b) == whole
+    assert whole == re.sub(rb"([A-Za-z0-9]{4096})[A-Za-z0-9]+", rb"\1", stream)
+
+
+def test_a_picture_is_not_held_by_who_reads_its_event() -> None:
+    reader = openai_images.stream_reader()
+    reader.feed(b'event: image_edit.completed\ndata: {"type": "image_edit.completed", "b64_json": "')
+    for _ in range(1000):
+        reader.feed(b"QUJD" * 16_384)
+        assert len(reader._framer._buffer) < 10_000
+    reader.feed(b'", "usage": {"input_tokens": 3, "output_tokens": 4}}\n\n')
+    assert reader.usage == Usage({"input": 3, "image_output": 4, "image": 1})
