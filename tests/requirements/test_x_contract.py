@@ -290,6 +290,7 @@ FREE = {
     ("GET", "/v1/key"),
     ("GET", "/v1/credits"),
     ("GET", "/v1/usage"),
+    ("GET", "/openapi.json"),
     ("GET", "/health"),
     ("GET", "/api/status"),
     ("GET", "/metrics"),
