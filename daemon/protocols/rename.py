@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from daemon.protocols.json_spans import Edit, Span, apply_edits, known_key_span, member_edit, top_level_span
-from daemon.protocols.sse import BOM, MAX_LINE, Framer
+from daemon.protocols.sse import BOM, MAX_LINE, Framer, one_line
 
 __all__ = ["TOP", "Path", "StreamRenamer", "json_string", "rename_in_frame", "rename_model", "with_members"]
 
@@ -72,8 +72,8 @@ def rename_in_frame(raw: bytes, model: bytes, paths: tuple[Path, ...] = TOP) -> 
     """One event with the JSON string `model` in place of the model that it names, if it names one."""
     if b'"model' not in raw:
         return raw
-    if raw.startswith(b"data: {") and raw.find(b"\n") == len(raw) - 2:
-        span = _span(raw[6:], paths)
+    if (end := one_line(raw)) is not None:
+        span = _span(raw[6:end], paths)
         return raw if span is None else raw[: 6 + span[0]] + model + raw[6 + span[1] :]
     return _in_lines(raw, model, paths)
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Frame", "Framer", "LineTooLong", "parse_frame"]
+__all__ = ["Frame", "Framer", "LineTooLong", "one_line", "parse_frame"]
 
 MAX_LINE: Final = 1024 * 1024  # bytes; the default of the setting
 LF: Final = 0x0A
@@ -150,10 +150,21 @@ class Framer:
             raise LineTooLong(self._max_line, frames)
 
 
+def one_line(raw: bytes) -> int | None:
+    """Where the value ends in an event of one `data: ` line with LF or CRLF ends, as nearly all are; None for any other."""
+    if raw.startswith(b"data: "):
+        first = raw.find(b"\n")
+        if first == len(raw) - 2 and b"\r" not in raw:
+            return first
+        if first == len(raw) - 3 and raw.endswith(b"\r\n\r\n") and raw.find(b"\r") == first - 1:
+            return first - 1
+    return None
+
+
 def parse_frame(raw: bytes) -> Frame:
     """The event name and the data of one raw event. Lines of other fields and comments are skipped."""
-    if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and b"\r" not in raw:
-        return Frame(raw, "", raw[6:-2])
+    if (end := one_line(raw)) is not None:
+        return Frame(raw, "", raw[6:end])
     event, data = "", []
     for line in _END.split(raw.removeprefix(BOM)):
         name, _, value = line.partition(b":")

@@ -10,7 +10,11 @@ from daemon.protocols.sse import Framer, LineTooLong, parse_frame
 __all__ = ["MAX_ELEMENT", "ArrayFramer", "Frames"]
 
 MAX_ELEMENT: Final = 32 * 1024 * 1024  # a generated image comes as one
-_MARK: Final = re.compile(rb'["{}\[\]]')
+QUOTE, BRACE, END = b'"{]'
+OPENING: Final = b"{["
+_NO_BRACKET: Final = re.compile(rb"[^{}\[\]]*+")
+# Strings as a whole: it stops at a bracket, or at a string that has no end yet.
+_TO_BRACKET: Final = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _SPACE: Final = b" \t\r\n"
 
@@ -39,16 +43,16 @@ class ArrayFramer:
         buffer += chunk
         found: list[tuple[bool, bytes]] = []
         begun = 0
-        while (mark := self._next()) is not None:
-            place, byte = mark
-            if self._depth == 0 and byte == b"{":
+        while (place := self._next()) is not None:
+            byte = buffer[place]
+            if self._depth == 0 and byte == BRACE:
                 if place > begun:
                     found.append((False, bytes(buffer[begun:place])))
                 begun = place
                 self._depth = 1
             elif self._depth == 0:
-                self.closed = self.closed or byte == b"]"
-            elif byte in b"{[":
+                self.closed = self.closed or byte == END
+            elif byte in OPENING:
                 self._depth += 1
             else:
                 self._depth -= 1
@@ -70,8 +74,8 @@ class ArrayFramer:
         self._at = 0
         return rest
 
-    def _next(self) -> tuple[int, bytes] | None:
-        """The next bracket outside of strings, and its place; None when the rest holds none."""
+    def _next(self) -> int | None:
+        """The place of the next bracket outside of strings; None when the rest holds none."""
         buffer = self._buffer
         while True:
             if self._in_string:
@@ -81,15 +85,16 @@ class ArrayFramer:
                     return None  # the string goes on, maybe with an escape that is cut in two
                 self._at += 1
                 self._in_string = False
-            mark = _MARK.search(buffer, self._at)
-            if mark is None:
-                self._at = len(buffer)
-                return None
-            self._at = mark.end()
-            if mark[0] != b'"':
-                return mark.start(), mark[0]
             # Outside of objects a quote opens nothing: only nonsense stands there.
-            self._in_string = self._depth > 0
+            found = (_TO_BRACKET if self._depth else _NO_BRACKET).match(buffer, self._at)
+            place = found.end() if found else self._at
+            if place == len(buffer):
+                self._at = place
+                return None
+            self._at = place + 1
+            if buffer[place] != QUOTE:
+                return place
+            self._in_string = True
 
     def _check(self, found: list[tuple[bool, bytes]]) -> None:
         for index, (_, piece) in enumerate(found):

@@ -59,17 +59,15 @@ def read_usage(usage: object) -> Usage | None:
         generated = max(0, total - prompt - used)
     else:
         generated = _count(usage, "candidatesTokenCount")
-    of_cache = _details(usage, "cacheTokensDetails")
     told = usage.get("cachedContentTokenCount") is not None
-    cached = _count(usage, "cachedContentTokenCount") if told else sum(count for _, count in of_cache)
+    cached = _count(usage, "cachedContentTokenCount") if told else _of(usage, "cacheTokensDetails", None)
     if cached > prompt:
         raise InvalidUsage("cachedContentTokenCount is more than promptTokenCount")
     # Details may lag behind the counts: they never make more of them.
-    audio_in = max(0, _of(_details(usage, "promptTokensDetails"), AUDIO) - _of(of_cache, AUDIO))
-    audio_in = min(audio_in, prompt - cached) + min(_of(_details(usage, "toolUsePromptTokensDetails"), AUDIO), used)
-    of_output = _details(usage, "candidatesTokensDetails")
-    audio_out = min(_of(of_output, AUDIO), generated)
-    images = min(_of(of_output, IMAGE), generated - audio_out)
+    audio_in = max(0, _of(usage, "promptTokensDetails", AUDIO) - _of(usage, "cacheTokensDetails", AUDIO))
+    audio_in = min(audio_in, prompt - cached) + min(_of(usage, "toolUsePromptTokensDetails", AUDIO), used)
+    audio_out = min(_of(usage, "candidatesTokensDetails", AUDIO), generated)
+    images = min(_of(usage, "candidatesTokensDetails", IMAGE), generated - audio_out)
     if max(prompt + used, generated + thoughts) > MAX_COUNT:
         raise InvalidUsage(f"the tokens are more than {MAX_COUNT}")
     meters = {"input": prompt + used - cached - audio_in, "output": generated + thoughts - audio_out - images}
@@ -95,18 +93,19 @@ def _count(holder: Raw, name: str) -> int:
     return 0 if value is None else checked_count(value, name)
 
 
-def _details(usage: Raw, name: str) -> list[tuple[object, int]]:
-    """The (modality, tokens) of a list."""
+def _of(usage: Raw, name: str, wanted: tuple[object, ...] | None) -> int:
+    """The tokens of a modality in a list by modality; None: of all."""
     value = usage.get(name)
     if value is None:
-        return []
+        return 0
     if type(value) is not list or not all(type(item) is dict for item in value):
         raise InvalidUsage(f"{name} is not a list of objects")
-    return [(item.get("modality"), _count(item, "tokenCount")) for item in value]
-
-
-def _of(details: list[tuple[object, int]], wanted: tuple[object, ...]) -> int:
-    return sum(count for modality, count in details if modality in wanted)
+    total = 0
+    for item in value:
+        count = _count(item, "tokenCount")
+        if wanted is None or item.get("modality") in wanted:
+            total += count
+    return total
 
 
 def tier_of(body: Raw) -> str | None:
