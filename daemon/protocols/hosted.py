@@ -9,7 +9,7 @@ A model's entry names each of them once (`--hosted-tool web_search=5`), whatever
 | file_search | file_search, collections_search | file_search_call, document_search_calls |
 | code_interpreter | code_interpreter, code_execution | code_interpreter_call, code_execution_requests |
 | image_generation | image_generation | image_generation_call |
-| mcp | mcp, mcp_toolset, the field mcp_servers | mcp_call, mcp_calls |
+| mcp | mcp, mcp_toolset, mcp_servers, also as a field | mcp_call, mcp_calls |
 
 Any other type stands for itself, without its date (web_search_20250305) and its provider (openrouter:web_search). To add a
 provider's word: a row in NAMES.
@@ -44,6 +44,8 @@ NAMES: Final = {
     "document_search": "file_search",
     "code_execution": "code_interpreter",
     "mcp_toolset": "mcp",
+    "mcp_servers": "mcp",
+    "enterprise_web_search": "web_search",
 }
 _DATE: Final = re.compile(r"_20\d\d_?\d\d_?\d\d$")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")

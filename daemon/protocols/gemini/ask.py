@@ -15,6 +15,7 @@ from daemon.domain.usage import MAX_COUNT
 from daemon.protocols.asks import NO_AUDIO, model_of
 from daemon.protocols.gemini import values
 from daemon.protocols.gemini.media import kind_of
+from daemon.protocols.gemini.runs import hosted_of
 from daemon.protocols.gemini.values import as_object, invalid, missing, optional_integer, optional_list, optional_object, snake
 
 __all__ = ["read"]
@@ -29,9 +30,9 @@ CONFIG: Final = "generationConfig"
 NO_IMAGE_INPUT: Final = frozenset({"image_input"})  # they are counted with the text
 NO_IMAGE_OUTPUT: Final = frozenset({"image_output"})
 # Fields by which the provider reads or does what the body does not bound.
-UNBOUNDED: Final = ("cachedContent", "modelArmorConfig")
+UNBOUNDED: Final = ("modelArmorConfig",)
+STORED: Final = "cachedContent"
 UNBOUNDED_CONFIG: Final = ("routingConfig", "modelSelectionConfig", "continuationToken")
-FUNCTIONS: Final = "functionDeclarations"
 MEDIA: Final = ("inlineData", "fileData")
 FEATURE_OF_KIND: Final = {"image": "vision", "audio": "audio_input", "video": "video_input", "file": "file_input"}
 # Feature -> the field of generationConfig that asks for it.
@@ -43,7 +44,7 @@ FEATURES: Final = (
 )
 SCHEMAS: Final = ("responseSchema", "responseJsonSchema", "_responseJsonSchema")
 # Names that decide the price, where they stand.
-PRICED: Final = ("model", "stream", "contents", "systemInstruction", "tools", CONFIG, "serviceTier", *UNBOUNDED)
+PRICED: Final = ("model", "stream", "contents", "systemInstruction", "tools", CONFIG, "serviceTier", STORED, *UNBOUNDED)
 PRICED_CONFIG: Final = ("maxOutputTokens", "candidateCount", "responseModalities", *UNBOUNDED_CONFIG)
 PRICED_CONTENT: Final = ("parts",)
 PRICED_PART: Final = ("text", "functionResponse", *MEDIA)
@@ -84,7 +85,9 @@ def read(body: Body, size: int) -> Ask:
     features |= _format(config)
     unbounded = [name for name in UNBOUNDED if values.field(body, name)]
     unbounded += [f"{CONFIG}.{name}" for name in UNBOUNDED_CONFIG if values.field(config, name)]
-    unbounded += _tools(body, features)
+    tools = [as_object(tool, f"tools[{index}]") for index, tool in enumerate(optional_list(body, "tools"))]
+    if tools:
+        features.add("tools")
     outputs = _modalities(config, unbounded)
     features |= outputs
     tier = _tier(values.field(body, "serviceTier"))
@@ -104,6 +107,9 @@ def read(body: Body, size: int) -> Ask:
         | NO_IMAGE_INPUT
         | (frozenset() if "image_output" in outputs else NO_IMAGE_OUTPUT),
         tier=tier,
+        prompt_field="contents",
+        hosted=hosted_of(tools),
+        stored=bool(values.field(body, STORED)),
     )
 
 
@@ -148,17 +154,6 @@ def _media(part: Body, at: str, seen: _Seen) -> None:
             known = kind_of(kind if type(kind) is str else None, uri if type(uri) is str else None)
             seen.media += 1
             seen.features.add(FEATURE_OF_KIND[known.value])
-
-
-def _tools(body: Body, features: set[str]) -> list[str]:
-    """`tools[i]:name` for each tool that Google would run."""
-    hosted: list[str] = []
-    for index, tool in enumerate(optional_list(body, "tools")):
-        tool = as_object(tool, f"tools[{index}]")
-        features.add("tools")
-        names = (name for name, value in tool.items() if value is not None and name not in (FUNCTIONS, snake(FUNCTIONS)))
-        hosted += [f"tools[{index}]:{name[:40]}" for name in names]
-    return hosted
 
 
 def _is_given(value: object) -> bool:

@@ -37,7 +37,8 @@ from daemon.protocols.gemini.logprobs import decode_logprobs
 from daemon.protocols.gemini.partial import Arguments
 from daemon.protocols.gemini.parts import CallIds
 from daemon.protocols.gemini.reply import blocked, finish_of, parts_of, words_of_filter
-from daemon.protocols.gemini.usage import tier_of, usage_of
+from daemon.protocols.gemini.runs import add_runs
+from daemon.protocols.gemini.usage import read_usage, tier_of, with_runs
 from daemon.protocols.gemini.values import compact, objects_of, string_of
 from daemon.protocols.sse import LineTooLong
 
@@ -74,6 +75,8 @@ class Decoder:
         self._choices: dict[int, _Choice] = {}
         self._ids = CallIds()
         self._started = self._ended = self._over = False
+        self._model = ""
+        self._runs: dict[str, set[str]] = {}  # calls of hosted tools
         self.service_tier: str | None = None
         self.usage: Usage | None = None
         self.usage_invalid = ""
@@ -146,7 +149,8 @@ class Decoder:
             reply_id = string_of(chunk, "responseId")
             if reply_id:
                 self._ids = CallIds(f"call_{reply_id}_")
-            self._out.append(Started(reply_id, string_of(chunk, "modelVersion"), 0))
+            self._model = string_of(chunk, "modelVersion")
+            self._out.append(Started(reply_id, self._model, 0))
 
     def _end(self) -> None:
         if not self._ended and not self._over:
@@ -161,14 +165,18 @@ class Decoder:
 
     def _read_usage(self, chunk: Raw) -> None:
         self.service_tier = tier_of(chunk) or self.service_tier
+        ran = add_runs(self._runs, chunk)
+        told = chunk.get("usageMetadata")
         try:
-            found = usage_of(chunk)
+            found = read_usage(told) if told is not None else None
         except InvalidUsage as problem:
             self.usage_invalid = str(problem)
             return
+        if found is None and ran:
+            found = self.usage  # the same with what a tool did meanwhile
         if found is not None:
-            self.usage, self.usage_invalid = found, ""
-            self._out.append(UsageReported(found))
+            self.usage, self.usage_invalid = with_runs(found, self._runs, self._model), ""
+            self._out.append(UsageReported(self.usage))
 
     # -- candidates
 

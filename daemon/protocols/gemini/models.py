@@ -2,7 +2,7 @@
 
 | since | thinking | |
 |---|---|---|
-| 3 | a level, never off; a signature on calls; JSON beside tools; media in results | Pro knows no level minimal |
+| 3 | a level, never off; a signature on calls; JSON beside tools; media in results; pays by search | Pro has no minimal |
 | 2.5 | a budget: 0 is off, -1 adaptive | Pro cannot be switched off: 128 at least |
 | before, and Gemma, embeddings | none | |
 
@@ -27,7 +27,7 @@ class Generation:
     """`thinks`: at all. `levels`: effort -> thinkingLevel; empty where a budget says it. `least_budget`: what stands for off.
 
     `signed_calls`: the first call of each turn needs a signature. `json_beside_tools`: a schema and functions at once.
-    `media_in_results`: functionResponse may have parts.
+    `media_in_results`: functionResponse may have parts. `pays_by_query`: each web search costs, not all of a reply together.
     """
 
     thinks: bool
@@ -36,17 +36,18 @@ class Generation:
     signed_calls: bool
     json_beside_tools: bool
     media_in_results: bool
+    pays_by_query: bool
 
 
 LEVELS: Final = {"minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
 GENERATIONS: Final[tuple[tuple[tuple[int, int], Generation], ...]] = (
-    ((3, 0), Generation(True, LEVELS, 0, True, True, True)),
-    ((2, 5), Generation(True, {}, 0, False, False, False)),
-    ((0, 0), Generation(False, {}, 0, False, False, False)),
+    ((3, 0), Generation(True, LEVELS, 0, True, True, True, True)),
+    ((2, 5), Generation(True, {}, 0, False, False, False, False)),
+    ((0, 0), Generation(False, {}, 0, False, False, False, False)),
 )
 PRO: Final = {
-    (3, 0): Generation(True, LEVELS | {"minimal": "low"}, 0, True, True, True),
-    (2, 5): Generation(True, {}, 128, False, False, False),
+    (3, 0): Generation(True, LEVELS | {"minimal": "low"}, 0, True, True, True, True),
+    (2, 5): Generation(True, {}, 128, False, False, False, False),
 }
 
 # effort -> tokens, for models that know budgets only; each within the limits of every one of them

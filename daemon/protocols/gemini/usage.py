@@ -9,6 +9,7 @@
 | audio_output | AUDIO of candidatesTokensDetails | candidatesTokenCount |
 | image_output | IMAGE of candidatesTokensDetails; images in the prompt cost what text does and are among the input | the same |
 | reasoning | thoughtsTokenCount | output |
+| hosted_call | what the candidates show of tools at work, see runs | |
 
 null and absent mean 0: zeros are left out. An object without any count (the first ones of a stream) is no usage. When a host
 tells neither candidates nor thoughts, what totalTokenCount has beyond the prompt was generated. In a stream the last counts.
@@ -16,13 +17,16 @@ tells neither candidates nor thoughts, what totalTokenCount has beyond the promp
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage, checked_count
+from daemon.protocols.gemini.runs import add_runs, counted
 from daemon.protocols.gemini.tables import TIERS, TIERS_ENCODED
 from daemon.protocols.gemini.values import compact, objects_of, string_of
+from daemon.protocols.hosted import with_hosted
 
-__all__ = ["read_usage", "reply_text", "tier_of", "usage_object", "usage_of"]
+__all__ = ["read_usage", "reply_text", "tier_of", "usage_object", "usage_of", "with_runs"]
 
 Raw = dict[str, Any]
 COUNTS: Final = (
@@ -43,7 +47,17 @@ IMAGE: Final = ("IMAGE", 2)
 def usage_of(body: Raw) -> Usage | None:
     """Of a whole reply or a chunk; None when it has none, InvalidUsage when it cannot be true."""
     usage = body.get("usageMetadata")
-    return None if usage is None else read_usage(usage)
+    found = None if usage is None else read_usage(usage)
+    if found is None:
+        return None
+    runs: dict[str, set[str]] = {}
+    add_runs(runs, body)
+    return with_runs(found, runs, string_of(body, "modelVersion"))
+
+
+def with_runs(usage: Usage, runs: dict[str, set[str]], model: str) -> Usage:
+    """The usage with the calls of hosted tools that the reply of `model` shows."""
+    return replace(usage, meters=with_hosted(usage.meters, counted(runs, model))) if runs else usage
 
 
 def read_usage(usage: object) -> Usage | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from daemon.domain.admission import ANY_NUMBER
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.usage import MAX_COUNT, InvalidUsage, Usage
 from daemon.protocols.gemini import (
@@ -85,27 +86,39 @@ def test_images_may_be_generated_beyond_the_limit() -> None:
 @pytest.mark.parametrize(
     ("fields", "unbounded"),
     [
-        ({"cached_content": "c"}, "cachedContent"),
         ({"modelArmorConfig": {"a": 1}}, "modelArmorConfig"),
         ({"generationConfig": {"routingConfig": {"autoMode": {}}}}, "generationConfig.routingConfig"),
         ({"generationConfig": {"responseModalities": ["VIDEO"]}}, "generationConfig.responseModalities:VIDEO"),
-        *(
-            ({"tools": [{"functionDeclarations": []}, {name: {}}]}, f"tools[1]:{name}")
-            for name in (
-                "googleSearch",
-                "code_execution",
-                "urlContext",
-                "fileSearch",
-                "computerUse",
-                "googleMaps",
-                "mcpServers",
-                "x",
-            )
-        ),
     ],
 )
 def test_what_nothing_bounds_is_named(fields: dict[str, Any], unbounded: str) -> None:
     assert asked(**fields).unbounded == (unbounded,)
+
+
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ("googleSearch", "web_search"),
+        ("google_search_retrieval", "web_search"),
+        ("enterpriseWebSearch", "web_search"),
+        ("urlContext", "web_fetch"),
+        ("codeExecution", "code_interpreter"),
+        ("fileSearch", "file_search"),
+        ("mcpServers", "mcp"),
+        ("computerUse", "computer_use"),
+        ("computer_use", "computer_use"),
+        ("googleMaps", "google_maps"),
+        ("future", "future"),
+    ],
+)
+def test_tools_that_google_runs_are_named(tool: str, name: str) -> None:
+    assert asked(tools=[{"functionDeclarations": []}, {tool: {}}]).hosted == {name: ANY_NUMBER}
+    assert asked(tools=[{"function_declarations": [], "googleMaps": None}]).hosted == {}
+
+
+def test_a_stored_prompt_is_told() -> None:
+    assert asked(cached_content="cachedContents/x").stored is True
+    assert asked(cachedContent="").stored is False
 
 
 @pytest.mark.parametrize(
@@ -353,6 +366,27 @@ def test_usage_names_its_tier(raw: dict[str, Any], tier: str | None) -> None:
     found = usage_of({"usageMetadata": {"promptTokenCount": 1, **raw}})
     assert found is not None
     assert found.tier == tier
+
+
+WORK: dict[str, Any] = {
+    "groundingMetadata": {
+        "webSearchQueries": ["a", "b", "a", 5],
+        "retrievalQueries": ["c"],
+        "groundingChunks": [{"maps": {}}, {"maps": {}}],
+    },
+    "urlContextMetadata": {
+        "urlMetadata": [{"retrievedUrl": "https://example.com/1"}, {"retrievedUrl": "https://example.com/2"}]
+    },
+    "content": {"parts": [{"executableCode": {"code": "1"}}, {"text": "x"}]},
+}
+
+
+@pytest.mark.parametrize(("model", "searches"), [("gemini-3-flash", 2), ("gemini-2.5-pro", 1), ("", 2)])
+def test_calls_of_hosted_tools_are_counted(model: str, searches: int) -> None:
+    found = usage_of({"candidates": [WORK], "usageMetadata": {"promptTokenCount": 1}, "modelVersion": model})
+    assert found is not None
+    names = {"web_search": searches, "file_search": 1, "google_maps": 1, "web_fetch": 2, "code_interpreter": 1}
+    assert found.meters == {"input": 1, "output": 0, **{f"hosted_call/{name}": count for name, count in names.items()}}
 
 
 def test_usage_is_written_as_google_does() -> None:

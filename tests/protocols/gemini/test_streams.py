@@ -109,6 +109,16 @@ def test_usage_after_the_end_counts() -> None:
     assert decoder.usage == Usage({"input": 5, "output": 3})
 
 
+def test_a_search_that_is_told_again_counts_once() -> None:
+    searched = {"groundingMetadata": {"webSearchQueries": ["a"]}}
+    more = {"groundingMetadata": {"webSearchQueries": ["a", "b"]}}
+    counts = {"usageMetadata": COUNTS}
+    decoder, found = read(events(chunk({"text": "a"}, **searched) | counts, chunk({"text": "b"}, **searched), chunk(**more)))
+    told = [event.usage.meters["hosted_call/web_search"] for event in found if isinstance(event, UsageReported)]
+    assert told == [1, 2]
+    assert decoder.usage == Usage({"input": 5, "output": 2, "hosted_call/web_search": 2})
+
+
 def test_text_after_a_reason_is_told() -> None:
     """Some hosts give a reason with every chunk."""
     _, found = read(events(chunk({"text": "a"}, finish="STOP"), chunk({"text": "b"}, finish="STOP")))
