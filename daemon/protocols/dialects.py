@@ -131,6 +131,7 @@ class Dialect:
         if self.name == OPENAI_CHAT:
             return openai_chat.rewrite_request(body, data, model=model, include_usage=include_usage, max_tokens=max_tokens)
         if self.name == GEMINI:  # the model is in the URL
+            body = gemini.rewrite_request_model(body, model)
             return body if max_tokens is None else gemini.set_output_limit(body, data, max_tokens)
         wanted: dict[str, bytes] = {}
         if data.get("model") != model:

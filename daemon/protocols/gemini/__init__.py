@@ -11,7 +11,13 @@ from daemon.protocols.gemini.ask import read
 from daemon.protocols.gemini.codec import Gemini
 from daemon.protocols.gemini.count import count_reply, count_request
 from daemon.protocols.gemini.decoder import Decoder
-from daemon.protocols.gemini.edit import MODEL_PATHS, StreamAdapter, rewrite_reply_model, set_output_limit
+from daemon.protocols.gemini.edit import (
+    MODEL_PATHS,
+    StreamAdapter,
+    rewrite_reply_model,
+    rewrite_request_model,
+    set_output_limit,
+)
 from daemon.protocols.gemini.encoder import Encoder
 from daemon.protocols.gemini.errors import error_body, error_frame, read_error, status_of
 from daemon.protocols.gemini.names import METHODS, model_and_method, path_of
@@ -36,6 +42,7 @@ __all__ = [
     "read_error",
     "reply_text",
     "rewrite_reply_model",
+    "rewrite_request_model",
     "set_output_limit",
     "status_of",
     "usage_of",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from daemon.protocols.gemini.frames import MAX_ELEMENT, ArrayFramer
+from daemon.protocols.gemini.names import MODELS, TUNED
 from daemon.protocols.gemini.values import field, snake
 from daemon.protocols.json_spans import apply_edits, known_key_span, member_edit, top_level_spans
 from daemon.protocols.rename import Path, StreamRenamer, rename_model
 
-__all__ = ["MODEL_PATHS", "StreamAdapter", "rewrite_reply_model", "set_output_limit"]
+__all__ = ["MODEL_PATHS", "StreamAdapter", "rewrite_reply_model", "rewrite_request_model", "set_output_limit"]
 
 MODEL_PATHS: Final[tuple[Path, ...]] = (("modelVersion",),)
 CONFIG: Final = "generationConfig"
@@ -19,6 +20,13 @@ LIMIT: Final = "maxOutputTokens"
 def rewrite_reply_model(body: bytes, name: str) -> bytes:
     """A reply's bytes with the top-level `modelVersion` replaced; unchanged when it has none or is not JSON."""
     return rename_model(body, name, MODEL_PATHS)
+
+
+def rewrite_request_model(body: bytes, name: str) -> bytes:
+    """A request's bytes in which a `model`, that the URL makes needless, says what the URL says; unchanged without one."""
+    if b'"model"' not in body and b"\\u00" not in body:
+        return body
+    return rename_model(body, name if name.startswith((MODELS, TUNED)) else MODELS + name)
 
 
 def set_output_limit(body: bytes, data: dict[str, Any], limit: int) -> bytes:

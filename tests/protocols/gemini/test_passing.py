@@ -20,6 +20,7 @@ from daemon.protocols.gemini import (
     read_error,
     reply_text,
     rewrite_reply_model,
+    rewrite_request_model,
     set_output_limit,
     usage_of,
 )
@@ -212,6 +213,15 @@ def test_a_path_names_its_model_and_nothing_else(model: str) -> None:
 )
 def test_a_limit_is_lowered_in_its_place(body: str, found: str) -> None:
     assert set_output_limit(body.encode(), json.loads(body), 7) == found.encode()
+
+
+def test_a_body_names_no_other_model_than_the_url() -> None:
+    assert rewrite_request_model(b'{"model": "models/dear", "contents": [{"model": "x"}]}', "cheap") == (
+        b'{"model": "models/cheap", "contents": [{"model": "x"}]}'
+    )
+    assert rewrite_request_model(b'{"mod\\u0065l":"x"}', "tunedModels/a") == b'{"mod\\u0065l":"tunedModels/a"}'
+    for other in (b'{"contents":[{"model":"x"}]}', b"{}"):
+        assert rewrite_request_model(other, "m") == other
 
 
 def test_only_the_top_model_of_a_reply_is_replaced() -> None:
