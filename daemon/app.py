@@ -12,7 +12,7 @@ from quart import Quart, request
 from werkzeug.routing import BaseConverter
 
 from daemon import log
-from daemon.api import account, errors, health, models, openapi
+from daemon.api import account, errors, health, models, openapi, pricing
 from daemon.api.billable import UNIFIED, URL_NAMED
 from daemon.api.count_tokens import PATHS as COUNT_PATHS
 from daemon.api.front import Asgi, Front
@@ -82,7 +82,7 @@ def create_app(gateway: Gateway) -> Quart:
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False
     app.url_map.converters["provider"] = _ProviderSlug
-    for module in (models, account, health, openapi):
+    for module in (models, account, health, openapi, pricing):
         app.register_blueprint(module.make_blueprint(gateway))
     for path in UNIFIED:
         app.add_url_rule(path, f"billable {path}", _answered_by_the_front, methods=["POST"])

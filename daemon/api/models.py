@@ -11,7 +11,7 @@ from quart import Blueprint, Response, request
 from daemon.api.auth import Caller
 from daemon.api.billable import UNIFIED
 from daemon.api.listing import ENTRIES, names, page, visible
-from daemon.api.reply import asked_shape, json_reply, optional_caller
+from daemon.api.reply import asked_shape, audience, json_reply
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
 from db import __version__
@@ -37,13 +37,6 @@ def _headers(caller: Caller | None) -> dict[str, str]:
 def make_blueprint(gateway: Gateway) -> Blueprint:
     """The routes, bound to a gateway."""
     blueprint = Blueprint("models", __name__)
-
-    async def audience() -> Caller | None:
-        caller = await optional_caller(gateway)
-        if caller is None and not gateway.settings.list_models_anonymously:
-            raise ApiError.of("missing_api_key")
-        await gateway.snapshot.refresh()
-        return caller
 
     def listing(models: list[StoredModel], caller: Caller | None) -> Response:
         catalog, shape = gateway.snapshot.catalog, asked_shape()
@@ -73,18 +66,18 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @blueprint.get("/v1/models")
     @blueprint.get("/v1beta/models")
     async def list_models() -> Response:
-        caller = await audience()
+        caller = await audience(gateway)
         return await listed(visible(gateway.snapshot.catalog, caller), caller)
 
     @blueprint.get("/v1/models/<path:name>")
     @blueprint.get("/v1beta/models/<path:name>")
     async def get_model(name: str) -> Response:
-        return one(name, await audience(), None)
+        return one(name, await audience(gateway), None)
 
     @blueprint.get("/v1/<slug>/models")
     @blueprint.get("/v1/<slug>/v1beta/models")
     async def list_provider_models(slug: str) -> Response:
-        caller = await audience()
+        caller = await audience(gateway)
         catalog = gateway.snapshot.catalog
         provider = catalog.provider_by_slug.get(slug)
         if provider is None:
@@ -99,7 +92,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     @blueprint.get("/v1/<slug>/models/<path:name>")
     @blueprint.get("/v1/<slug>/v1beta/models/<path:name>")
     async def get_provider_model(slug: str, name: str) -> Response:
-        caller = await audience()
+        caller = await audience(gateway)
         if slug not in gateway.snapshot.catalog.provider_by_slug:
             raise ApiError.of("unknown_provider", method="GET", path=request.path, provider=slug)
         return one(name, caller, slug)

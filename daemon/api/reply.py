@@ -50,3 +50,12 @@ async def optional_caller(gateway: Gateway) -> Caller | None:
     if presented_key(raw_headers()) is None:
         return None
     return await caller_of(gateway)
+
+
+async def audience(gateway: Gateway) -> Caller | None:
+    """Whom a list is for: the caller, or nobody where the setting allows that; 401 where not. The catalogue is fresh."""
+    caller = await optional_caller(gateway)
+    if caller is None and not gateway.settings.list_models_anonymously:
+        raise ApiError.of("missing_api_key")
+    await gateway.snapshot.refresh()
+    return caller

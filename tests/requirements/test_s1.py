@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from tests.support.gateway import ALIAS, CHAT, CLAUDE, Home, ask, make_home
+from tests.support.upstream import chat_reply, json_reply, usage_of
 from tests.support.world import World, error_of, raw_exchange
 
 BASES = ("", "/v1", "/api", "/api/v1", "/ai", "/ai/v1")
@@ -152,6 +153,25 @@ def test_s1_05_every_id_that_works_is_listed_and_works(own: World) -> None:
     unlisted = "openai#GPT-4O-MINI"
     assert unlisted not in ids
     assert own.gateway.chat(own.alice.key, model=unlisted).json()["model"] == unlisted
+
+
+# ------------------------------------------------------------------------------------------------ S1-06
+
+
+def test_s1_06_every_provider_is_paid_from_one_balance(world: World) -> None:
+    theirs = world.name("host")
+    world.home.ok("providers", "add", theirs, "--protocol", "anthropic", "--base-url", f"{world.claude.url}/v1", "--no-auth")
+    claude, user = world.model(provider=theirs, price=("3", "15")), world.person()
+    world.openai.script(chat_reply("x", usage_of(1000, 100)))
+    world.claude.script(
+        json_reply({"id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{"type": "text", "text": "x"}],
+                    "stop_reason": "end_turn", "usage": {"input_tokens": 1000, "output_tokens": 100}})
+    )  # fmt: skip
+    for model in (CHAT, claude):
+        assert world.gateway.chat(user.key, model=model, max_tokens=100).status_code == 200
+    records = world.home.usage("--user", user.name)
+    assert {record["provider"]: record["cost"] for record in records} == {"openai": "0.00084", theirs: "0.0045"}
+    assert world.home.balance(user.name) == "4.99466"  # 5 - 0.00084 - 0.0045
 
 
 # ------------------------------------------------------------------------------------------------ S1-07

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,8 +15,19 @@ from pathlib import Path
 import pytest
 
 from tests.support import node
-from tests.support.gateway import ALIAS, CHAT, CLAUDE, OPENAI_SECRET, SECRET
-from tests.support.upstream import Reset, Stall, chat_reply, closed_port_url, error_reply, json_reply, usage_of
+from tests.support.gateway import ALIAS, CHAT, CLAUDE, EMBEDDING, OPENAI_SECRET, SECRET
+from tests.support.upstream import (
+    Answer,
+    Received,
+    Reset,
+    Stall,
+    chat_reply,
+    closed_port_url,
+    default_answer,
+    error_reply,
+    json_reply,
+    usage_of,
+)  # fmt: skip
 from tests.support.world import World, build, error_of
 
 TEXT = "Hello from the scripted upstream."
@@ -195,6 +207,73 @@ def test_s5_06_the_debug_log_holds_no_secret(own: World) -> None:
     assert len(own.gateway.events) > 8
     for secret in (user.key, user.key.partition("_")[2], OPENAI_SECRET):
         assert secret not in own.gateway.log
+
+
+# ------------------------------------------------------------------------------------------------ S5-07
+
+# One script, pointed at a provider or at the gateway by its environment alone.
+ONE_SCRIPT = """
+import json, os, anthropic, openai
+model, asked = os.environ["MODEL"], [{"role": "user", "content": "one two"}]
+client = openai.OpenAI()
+print(client.chat.completions.create(model=model, messages=asked).to_json())
+for chunk in client.chat.completions.create(model=model, messages=asked, stream=True, stream_options={"include_usage": True}):
+    print(chunk.to_json())
+print(client.embeddings.create(model=os.environ["EMBEDDER"], input=["a", "b"]).data[1].embedding)
+try:
+    client.chat.completions.create(model=model, messages=asked, max_tokens=10**7, temperature="hot")
+except openai.BadRequestError as error:
+    print(type(error).__name__, error.status_code)
+other = anthropic.Anthropic()
+print(other.messages.create(model=os.environ["CLAUDE"], max_tokens=50, messages=asked).to_json())
+with other.messages.stream(model=os.environ["CLAUDE"], max_tokens=50, messages=asked) as stream:
+    for event in stream:
+        print(event.to_json())
+"""
+
+
+def shaped(request: Received) -> Answer:
+    """A provider that checks as the real ones do."""
+    if request.path.endswith("/embeddings"):
+        vectors = [{"object": "embedding", "index": n, "embedding": "AACAPwAAAEA="} for n in range(len(request.json["input"]))]
+        return json_reply({"object": "list", "data": vectors, "model": "e", "usage": {"prompt_tokens": 2, "total_tokens": 2}})
+    if request.method == "POST" and isinstance(request.json.get("temperature"), str):
+        return error_reply(400, "temperature must be a number", type="invalid_request_error")
+    return default_answer(request)
+
+
+def test_s5_07_official_sdks_need_another_url_and_key_and_nothing_else(world: World) -> None:
+    world.openai.always(shaped)
+    slug = world.name("host")
+    world.home.ok("providers", "add", slug, "--protocol", "anthropic", "--base-url", f"{world.claude.url}/v1", "--no-auth")
+    claude = world.model(provider=slug)
+    models = {"MODEL": CHAT, "CLAUDE": claude, "EMBEDDER": EMBEDDING}
+
+    def run(openai_url: str, anthropic_url: str, key: str) -> str:
+        env = {
+            "OPENAI_BASE_URL": openai_url,
+            "OPENAI_API_KEY": key,
+            "ANTHROPIC_BASE_URL": anthropic_url,
+            "ANTHROPIC_API_KEY": key,
+        }
+        clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+        command = [sys.executable, "-c", ONE_SCRIPT]
+        done = subprocess.run(command, env=clean | env | models, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    direct = run(f"{world.openai.url}/v1", world.claude.url, "sk-of-the-provider")
+    gateway = world.gateway.url
+    assert run(f"{gateway}/ai/v1", gateway, world.alice.key).replace(claude, "CLAUDE") == direct.replace(claude, "CLAUDE")
+    assert "BadRequestError 400" in direct
+
+
+def test_s5_07_nor_does_node(world: World) -> None:
+    world.home.ok("models", "add", "gpt-4", "--provider", "openai", "--group", "g1", "--if-not-exists")
+    direct = node.run("snippet.mjs", {"BASE_URL": f"{world.openai.url}/v1", "API_KEY": "sk-of-the-provider"})
+    through = node.run("snippet.mjs", {"BASE_URL": f"{world.gateway.url}/ai/v1", "API_KEY": world.alice.key})
+    assert (through.stdout, through.stderr) == (direct.stdout, direct.stderr)
+    assert direct.stdout == f"{TEXT}\n"
 
 
 # ------------------------------------------------------------------------------------------------ S5-09

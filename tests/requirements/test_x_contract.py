@@ -291,6 +291,7 @@ FREE = {
     ("GET", "/v1/credits"),
     ("GET", "/v1/usage"),
     ("GET", "/openapi.json"),
+    ("GET", "/docs/pricing"),
     ("GET", "/health"),
     ("GET", "/api/status"),
     ("GET", "/metrics"),

@@ -167,6 +167,9 @@ OPERATIONS: Final[dict[tuple[str, str], Operation]] = {
     ("GET", "/v1/usage"): _own("getUsage", "Today's (UTC) usage of the key and its owner", "UsageToday"),
     # -- about the gateway
     ("GET", "/v1/provider"): _public("getProvider", "The gateway: version, endpoints, capabilities", "Provider"),
+    ("GET", "/docs/pricing"): Operation(
+        "getPricing", "models", "What each model costs, and what the caller pays", OPTIONAL, None, {JSON: "Pricing"}, OWNED
+    ),
     ("GET", "/health"): Operation(
         "getHealth", "gateway", "200 when the database answers, else 503", NONE, None, {JSON: "Health"}, (500,)
     ),

@@ -113,6 +113,18 @@ SCHEMAS: dict[str, Schema] = {
     "GeminiModelList": thing({"models": array(ref("GeminiModel")), "nextPageToken": TEXT}, ["models"]),
     "ModelList": either(ref("OpenAIModelList"), ref("AnthropicModelList"), ref("GeminiModelList")),
     "Model": either(ref("OpenAIModel"), ref("AnthropicModel"), ref("GeminiModel")),
+    "Pricing": whole(
+        {
+            "object": constant("pricing"), "currency": constant("USD"), "formula": TEXT,
+            "models": array(whole({"id": TEXT, "name": TEXT, "type": TEXT, "prices": {
+                "type": "object",
+                "additionalProperties": thing(
+                    {"unit": TEXT, "per": POSITIVE, "list": USD, "multiplier": TEXT, "price": USD, "effective": USD},
+                    ["unit", "per", "list", "multiplier", "price"],
+                ),
+            }})),
+        }
+    ),
     "Key": whole(
         {
             "object": constant("key"), "id": TEXT, "name": TEXT, "user": TEXT, "expires_at": nullable(INSTANT),
