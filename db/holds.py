@@ -259,13 +259,14 @@ def _count(row: UsageRow, user_id: int, key_id: int, charged: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What an unfinished request is charged: costs in nano-USD, `usage` as JSON text."""
+    """What an unfinished request is charged: costs in nano-USD, `usage` and `amounts` as JSON texts."""
 
     cost_nanos: int
     upstream_cost_nanos: int
     input_tokens: int
     output_tokens: int
     usage: str
+    amounts: str = "{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +306,7 @@ def recover(process_id: int, estimate: Estimator, *, limit: int = 500) -> Recove
                 input_tokens=guess.input_tokens,
                 output_tokens=guess.output_tokens,
                 usage=guess.usage,
+                amounts=guess.amounts,
             )
             if settle(row).closed:
                 charged.append(row.request_id)

@@ -145,15 +145,54 @@ def refund(request_id: str, amount_nanos: int, *, ref: str, reason: str) -> Post
     replayed = _posted_before(user_id, user, "refund", amount_nanos, balance, ref, request_id)
     if replayed is not None:
         return replayed
-    refunded = (
-        LedgerEntry.select(fn.COALESCE(fn.SUM(LedgerEntry.amount_nanos), 0))
-        .where((LedgerEntry.request_id == request_id) & _IS_REFUND)
-        .scalar()
-    )
-    left = -charge.amount_nanos - int(refunded)
+    # What pricing again gave back is not there any more; what it charged in addition is no part of this charge.
+    left = -charge.amount_nanos - _refunded(request_id) - max(0, _rebilled(user_id, request_id)[0])
     if amount_nanos > left:
         raise Refused(f"Only {format_usd(left)} USD of this charge are left to refund")
     return _post(user_id, user, "refund", amount_nanos, balance, ref, reason, request_id)
+
+
+@transaction
+def rebill(request_id: str, due_nanos: int, *, reason: str) -> Posted | None:
+    """Bring what a request has cost its user to `due_nanos`, as an adjustment; None when it has cost that already.
+
+    Adjustments of earlier calls count, so doing it twice is doing it once. Refunds are a matter of their own: they are not
+    asked back, and what they gave is not given again. Refused when the user's funds do not cover a charge.
+    """
+    if not 0 <= due_nanos <= MAX_NANOS:
+        raise Invalid("The amount is out of range")
+    charge = charge_of(request_id)
+    if charge is None:
+        raise NotFound(f"There is no charge for request {request_id!r}", "See: gatewayctl ledger list")
+    user = User.get_by_id(charge.user_id).name
+    user_id, balance, held, credit = _locked_user(user)
+    earlier, number = _rebilled(user_id, request_id)
+    paid = -charge.amount_nanos - earlier
+    amount = min(paid - due_nanos, paid - _refunded(request_id)) if paid > due_nanos else paid - due_nanos
+    if amount == 0 or (paid > due_nanos and amount < 0):
+        return None
+    if amount < 0 and balance + amount + credit - held < 0:
+        raise Refused(f"{user} has {format_usd(balance + credit - held)} USD available, {format_usd(-amount)} are due")
+    return _post(user_id, user, "adjustment", amount, balance, _rebill_ref(request_id, number + 1), reason, request_id)
+
+
+def _rebill_ref(request_id: str, number: int) -> str:
+    return f"recompute {request_id} {number}"
+
+
+def _rebilled(user_id: int, request_id: str) -> tuple[int, int]:
+    """(sum, number) of the adjustments that `rebill` booked for a request. By reference, which has an index."""
+    total, number = 0, 0
+    while (entry := LedgerEntry.get_or_none(
+        (LedgerEntry.user == user_id) & (LedgerEntry.ref == _rebill_ref(request_id, number + 1))
+    )) is not None and entry.request_id == request_id:  # fmt: skip
+        total, number = total + int(entry.amount_nanos), number + 1
+    return total, number
+
+
+def _refunded(request_id: str) -> int:
+    total = LedgerEntry.select(fn.COALESCE(fn.SUM(LedgerEntry.amount_nanos), 0))
+    return int(total.where((LedgerEntry.request_id == request_id) & _IS_REFUND).scalar())
 
 
 def charge_of(request_id: str) -> Any:

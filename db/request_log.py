@@ -12,7 +12,7 @@ from peewee import JOIN, Tuple, fn
 from db import ledger
 from db.engine import translated_errors
 from db.errors import NotFound
-from db.models import Provider, UsageRecord, User
+from db.models import Hold, Provider, UsageRecord, User
 from db.reports import Filters, where
 
 EXPORT_PAGE = 1000
@@ -49,12 +49,35 @@ class UsageView:
 
 @dataclass(frozen=True, slots=True)
 class UsageDetail:
-    """One request with its terms (prices, multipliers), its attempts and the ledger entry of its charge."""
+    """One request with its terms (prices, multipliers), the amounts of its bill's lines (nano-USD by meter), its attempts
+    and the ledger entry of its charge.
+    """
 
     view: UsageView
     terms: dict[str, Any]
+    amounts: dict[str, int]
     attempts: list[Any]
     ledger_entry_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """A charged request with all that its price was made of: meters, terms (JSON text), and what was held (None: unknown)."""
+
+    id: int
+    at: int
+    request_id: str
+    user: str | None
+    key_id: int
+    model_id: int | None
+    model: str
+    usage: dict[str, int]
+    service_tier: str | None
+    terms: str
+    estimated: bool
+    cost_nanos: int
+    charged_nanos: int
+    held_nanos: int | None
 
 
 def _view_query(chosen: Filters) -> Any:
@@ -116,9 +139,46 @@ def show(request_id: str) -> UsageDetail:
     return UsageDetail(
         view=view,
         terms=json.loads(record.terms),
+        amounts=json.loads(record.amounts),
         attempts=json.loads(record.attempts),
         ledger_entry_id=None if charge is None else int(charge.id),
     )
+
+
+def _priced_query(chosen: Filters, after: tuple[int, int]) -> Any:
+    columns = (
+        UsageRecord.id, UsageRecord.at, UsageRecord.request_id, User.name.alias("user"), UsageRecord.key_id,
+        UsageRecord.model_id, UsageRecord.requested_model.alias("model"), UsageRecord.usage, UsageRecord.terms,
+        UsageRecord.estimated, UsageRecord.cost_nanos, UsageRecord.charged_nanos, Hold.amount_nanos.alias("held_nanos"),
+    )  # fmt: skip
+    settled = (Hold.request_id == UsageRecord.request_id) & (Hold.state == "settled")
+    query = UsageRecord.select(*columns).join(Hold, on=settled)
+    query = query.switch(UsageRecord).join(User, JOIN.LEFT_OUTER, on=(User.id == UsageRecord.user_id))
+    query = where(query, chosen).where(Tuple(UsageRecord.at, UsageRecord.id) > after)
+    return query.order_by(UsageRecord.at, UsageRecord.id).limit(EXPORT_PAGE)
+
+
+def priced(chosen: Filters, *, request_id: str | None = None) -> Iterator[Priced]:
+    """Every request that was charged, the oldest first, a page at a time."""
+    after = (-1, -1)
+    while True:
+        query = _priced_query(chosen, after)
+        if request_id is not None:
+            query = query.where(UsageRecord.request_id == request_id)
+        with translated_errors():
+            page = [_priced(row) for row in query.dicts()]
+        yield from page
+        if len(page) < EXPORT_PAGE:
+            return
+        after = (page[-1].at, page[-1].id)
+
+
+def _priced(row: dict[str, Any]) -> Priced:
+    usage = json.loads(row["usage"])
+    row["estimated"] = bool(row["estimated"])
+    row["service_tier"] = usage.pop("service_tier", None)
+    row["usage"] = {str(meter): int(count) for meter, count in usage.items()}
+    return Priced(**row)
 
 
 def count(chosen: Filters) -> int:

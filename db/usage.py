@@ -11,7 +11,7 @@ _COLUMNS = (
     "at", "user_id", "key_id", "model_id", "provider_id", "status", "http_status", "cost_nanos",
     "upstream_cost_nanos", "charged_nanos", "absorbed_nanos", "input_tokens", "output_tokens", "stream",
     "estimated", "cached", "latency_ms", "ttft_ms", "request_id", "endpoint", "error_code", "requested_model",
-    "served_model", "usage", "terms", "attempts",
+    "served_model", "usage", "terms", "attempts", "amounts",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO usage_records ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) ON CONFLICT (request_id) DO "
@@ -23,7 +23,7 @@ _OF_A_REFUSAL = f"{_INSERT}NOTHING"
 
 @dataclass(slots=True)  # not frozen: that would cost microseconds on every request; nobody changes one
 class UsageRow:
-    """What is known of a request when it ends. `usage` and `terms` are JSON texts; costs are nano-USD."""
+    """What is known of a request when it ends. `usage`, `terms`, `amounts` are JSON texts; costs are nano-USD."""
 
     request_id: str
     at: int
@@ -49,6 +49,7 @@ class UsageRow:
     usage: str = "{}"
     terms: str = "{}"
     attempts: str = "[]"
+    amounts: str = "{}"
 
 
 def insert(row: UsageRow, *, charged_nanos: int, absorbed_nanos: int) -> None:
@@ -68,5 +69,5 @@ def _values(row: UsageRow, charged_nanos: int, absorbed_nanos: int) -> tuple[obj
         row.cost_nanos, row.upstream_cost_nanos, charged_nanos, absorbed_nanos, row.input_tokens,
         row.output_tokens, int(row.stream), int(row.estimated), int(row.cached), row.latency_ms, row.ttft_ms,
         row.request_id, row.endpoint, row.error_code, row.requested_model, row.served_model, row.usage,
-        row.terms, row.attempts,
+        row.terms, row.attempts, row.amounts,
     )  # fmt: skip

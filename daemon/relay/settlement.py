@@ -11,7 +11,7 @@ from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
-from daemon.domain.pricing import TOKEN_METERS, USUAL_TIERS, Terms, price
+from daemon.domain.pricing import TOKEN_METERS, USUAL_TIERS, Bill, Terms, price
 from daemon.domain.usage import Usage, meter_of, with_counted
 from daemon.gateway import Gateway
 from daemon.protocols.dialects import DIALECTS
@@ -39,14 +39,22 @@ class Result:
     attempts: list[Attempt] = field(default_factory=list)
 
 
-def usage_json(found: Usage) -> str:
-    """The stored form of a usage: meters, and beside them reasoning and a service tier that may have another price."""
+def usage_json(found: Usage, terms: Terms) -> str:
+    """The stored form of a usage: meters, and beside them reasoning and a service tier that may have another price.
+
+    Where a tier was asked for, the one that served is always kept: none at all is charged as the dearest it may have been.
+    """
     counts = [f'"{meter}":{count}' for meter, count in found.meters.items() if count]
     if found.reasoning:
         counts.append(f'"reasoning":{found.reasoning}')
-    if found.tier is not None and found.tier not in USUAL_TIERS:
+    if found.tier is not None and (terms.asked is not None or found.tier not in USUAL_TIERS):
         counts.append(f'"service_tier":{json.dumps(found.tier)}')
     return "{" + ",".join(counts) + "}"
+
+
+def amounts_json(bill: Bill) -> str:
+    """The stored form of a bill's lines: nano-USD by meter."""
+    return "{" + ",".join([f'"{line.meter}":{line.amount_nanos}' for line in bill.lines]) + "}"
 
 
 async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *, at_once: bool) -> Usage:
@@ -105,9 +113,9 @@ def row(
     *,
     used: Usage | None = None,
     cost_nanos: int = 0,
-    upstream_cost_nanos: int = 0,
+    bill: Bill | None = None,
 ) -> UsageRow:
-    """The usage record of a call that was admitted; without a usage when nothing is charged."""
+    """The usage record of a call that was admitted; without a usage and its bill when nothing is charged."""
     return UsageRow(
         request_id=call.request_id,
         at=call.at,
@@ -123,15 +131,16 @@ def row(
         stream=call.ask.stream,
         estimated=used is not None and used.estimated,
         cost_nanos=cost_nanos,
-        upstream_cost_nanos=upstream_cost_nanos,
+        upstream_cost_nanos=bill.upstream_cost_nanos if bill else 0,
         input_tokens=used.input_tokens if used else 0,
         output_tokens=used.output_tokens if used else 0,
         latency_ms=int((now - call.started) * 1000),
         ttft_ms=result.ttft_ms,
         error_code=result.error_code,
-        usage=usage_json(used) if used else "{}",
+        usage=usage_json(used, plan.terms) if used else "{}",
         terms=plan.terms_json,
         attempts=attempts_json(result.attempts),
+        amounts=amounts_json(bill) if bill else "{}",
     )
 
 
@@ -147,7 +156,7 @@ async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found
     found = billable(plan, call, found, broken=result.status == "error")
     cost = price(found, plan.terms)
     amount = min(cost.cost_nanos, plan.amount_nanos) if found.estimated else cost.cost_nanos
-    record = row(call, plan, result, now, used=found, cost_nanos=amount, upstream_cost_nanos=cost.upstream_cost_nanos)
+    record = row(call, plan, result, now, used=found, cost_nanos=amount, bill=cost)
     settled = await gateway.store.write(
         partial(holds.settle, record),
         order=call.identity.user_id,
@@ -221,7 +230,8 @@ def estimator() -> Callable[[str, int, int], Estimate]:
             upstream_cost_nanos=cost.upstream_cost_nanos,
             input_tokens=found.input_tokens,
             output_tokens=found.output_tokens,
-            usage=usage_json(found),
+            usage=usage_json(found, terms),
+            amounts=amounts_json(cost),
         )
 
     return estimate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peewee import BigAutoField, BigIntegerField, IntegerField, TextField
 
-from db.fields import amount, flag, instant, one_of
+from db.fields import added_json, amount, flag, instant, one_of
 from db.models.base import Table
 
 USAGE_STATUSES = ("ok", "error", "client_disconnected", "cached", "refused")
@@ -40,6 +40,7 @@ class UsageRecord(Table):
     usage = TextField(default="{}")
     terms = TextField(default="{}")
     attempts = TextField(default="[]")
+    amounts = added_json("{}")  # {meter: nano-USD}: the lines of the bill
 
     class Meta:
         table_name = "usage_records"

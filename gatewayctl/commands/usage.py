@@ -14,11 +14,13 @@ from typing import Any
 import typer
 
 from db import clock, engine, reports, request_log
+from db.errors import NotFound
 from db.money import format_usd
 from db.reports import Bucket, Filters, Share
 from gatewayctl import context, export, output, parse, plots
+from gatewayctl.commands._shared import YES
 from gatewayctl.context import state
-from gatewayctl.errors import Usage
+from gatewayctl.errors import FAILED, Usage
 from gatewayctl.export import Format
 from gatewayctl.usage_rows import detail_row, log_row, totals_row
 
@@ -29,6 +31,7 @@ FOLLOW_EVERY_S = 1.0
 FOLLOW_LOOK_BACK_MS = 60_000
 FOLLOW_MOST = 1000
 TERMINAL_COLUMNS = ("at", "request_id", "model", "status", "tokens", "charged")
+RECOMPUTE_COLUMNS = ("at", "request_id", "user", "model", "cost", "charged", "new_cost", "difference", "booked", "note")
 LOG_COLUMNS = ("at", "request_id", "user", "model", "status", "input", "output", "charged", "latency_ms", "estimated")
 
 SINCE = typer.Option("30d", "--since", metavar="T", help="7d, 24h, 2026-11-01, an ISO 8601 instant, or all.")
@@ -306,7 +309,7 @@ def _new_rows(chosen: Filters, seen: set[str], duration_s: int | None) -> Iterat
 
 @app.command("show")
 def show(request_id: str = typer.Argument(metavar="REQUEST_ID")) -> None:
-    """One request: what it used, how its price was made up, its attempts and its ledger entry.
+    """One request: what it used, how its price was made up, what of it was not charged, its attempts and ledger entry.
 
     Example: gatewayctl usage show req_01h0000000
     """
@@ -318,14 +321,62 @@ def show(request_id: str = typer.Argument(metavar="REQUEST_ID")) -> None:
     if row["lines"]:
         output.text("")
         columns = ("meter", "count", "price", "unit", "multiplier", "amount")
-        output.rows(row["lines"], columns, right=("count", "price", "multiplier", "amount"))
-        if row["lines_cost"] != row["cost"]:
+        total = {"meter": "total", "count": "", "price": "", "unit": "", "multiplier": "", "amount": row["lines_cost"]}
+        output.rows([*row["lines"], total], columns, right=("count", "price", "multiplier", "amount"))
+        if row["capped"] != "0":
+            output.note(f"An estimate is charged up to its hold: {row['capped']} USD less than the total.")
+        elif row["lines_cost"] != row["cost"]:
             output.note(f"By its terms this usage costs {row['lines_cost']} USD; {row['cost']} was its cost as recorded.")
+        if row["absorbed"] != "0":
+            output.note(f"The hold and what was available paid {row['charged']} USD; {row['absorbed']} were absorbed.")
     if row["attempts"]:
         output.text("")
         names = list(dict.fromkeys(name for attempt in row["attempts"] for name in attempt))
         output.rows(row["attempts"], names)
     return None
+
+
+@app.command("recompute")
+def recompute(
+    since: str = SINCE, until: str | None = UNTIL, model: str | None = MODEL, user: str | None = USER,
+    request_id: str | None = typer.Option(None, "--request-id", metavar="R", help="One request, of any time."),
+    stored_terms: bool = typer.Option(
+        False, "--stored-terms", help="By the terms each was charged by: finds what they do not explain. Exit code 1 if any."
+    ),
+    dry_run: bool = typer.Option(False, "--dry-run", help="Print the differences and change nothing."),
+    yes: bool = YES,
+) -> None:  # fmt: skip
+    """Price old requests again, by their stored meters and today's prices and multipliers, and print the differences.
+
+    Without --dry-run the differences are booked as adjustments, each once: repeating it books nothing twice. What was
+    absorbed then is not charged now, and an estimate never costs more than its hold.
+
+    Example: gatewayctl usage recompute --since 2026-11-01 --model gpt-4o-mini --dry-run
+
+    Example: gatewayctl usage recompute --stored-terms --since all --dry-run
+    """
+    from gatewayctl.recompute import book, priced_again
+    from gatewayctl.usage_rows import Recomputed
+
+    chosen = _filters("all" if request_id else since, until, user=user, model=model)
+    found = Recomputed()
+    for again in priced_again(chosen, request_id, stored_terms=stored_terms):
+        found.add(again)
+    if request_id is not None and not found.records:
+        raise NotFound(f"There is no charged request {request_id[:200]!r}", "See: gatewayctl usage log")
+    if not dry_run and found.differing:
+        output.confirm(f"Book adjustments for {len(found.differing)} request(s)?", yes=yes)
+        for again in found.differing:
+            found.booked(again, *book(again))
+    if state.json:
+        output.document({"records": found.rows, "summary": found.summary()})
+    else:
+        output.rows(found.rows, RECOMPUTE_COLUMNS, id="request_id", right=RECOMPUTE_COLUMNS[4:-1], empty="No differences.")
+        if not state.quiet:
+            output.text("")
+            output.record(found.summary())
+    if stored_terms and found.rows:
+        raise typer.Exit(FAILED)
 
 
 @app.command("export")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -116,6 +117,60 @@ TABLES = {
         top-up alice 200                 -> ok
         credit alice 0                   -> ok
     """,
+    "pricing again brings a request to what is due, once": """
+        user alice                       -> ok
+        top-up alice 1000                -> ok
+        place q1 alice 500               -> placed
+        settle q1 500                    -> charged 500 absorbed 0
+        rebill q1 500                    -> nothing
+        rebill q1 400                    -> booked 100
+        rebill q1 400                    -> nothing
+        show alice                       -> balance 600 held 0
+        rebill q1 450                    -> booked -50
+        rebill q1 450                    -> nothing
+        rebill q1 700                    -> booked -250
+        rebill q1 0                      -> booked 700
+        rebill q1 0                      -> nothing
+        show alice                       -> balance 1000 held 0
+        rebill q2 5                      -> notfound
+        rebill q1 -1                     -> invalid
+    """,
+    "pricing again takes what is available and no more": """
+        user alice credit=50             -> ok
+        top-up alice 500                 -> ok
+        place q1 alice 300               -> placed
+        settle q1 300                    -> charged 300 absorbed 0
+        place q2 alice 100               -> placed
+        rebill q1 451                    -> refused
+        rebill q1 450                    -> booked -150
+        settle q2 100                    -> charged 100 absorbed 0
+        show alice                       -> balance -50 held 0
+    """,
+    "pricing again and refunds never give back more than was paid": """
+        user alice                       -> ok
+        top-up alice 1000                -> ok
+        place q1 alice 500               -> placed
+        settle q1 500                    -> charged 500 absorbed 0
+        refund q1 300 ref=r1             -> ok
+        rebill q1 600                    -> booked -100
+        rebill q1 400                    -> booked 200
+        rebill q1 100                    -> booked 100
+        rebill q1 100                    -> nothing
+        rebill q1 0                      -> nothing
+        refund q1 1 ref=r2               -> refused
+        show alice                       -> balance 1000 held 0
+    """,
+    "a refund leaves what pricing again took back out": """
+        user alice                       -> ok
+        top-up alice 1000                -> ok
+        place q1 alice 500               -> placed
+        settle q1 500                    -> charged 500 absorbed 0
+        rebill q1 200                    -> booked 300
+        refund q1 201 ref=r1             -> refused
+        refund q1 200 ref=r2             -> ok
+        rebill q1 0                      -> nothing
+        show alice                       -> balance 1000 held 0
+    """,
 }
 
 
@@ -226,6 +281,27 @@ def test_threads_never_refund_more_than_the_charge(database: str) -> None:
     done = together([lambda ref=f"r{number}": refund(ref) for number in range(12)])
     assert done.count(True) == 3
     assert User.get(User.name == "alice").balance_nanos == 950
+    assert ledger.verify().ok
+
+
+def test_threads_price_a_request_again_once(database: str) -> None:
+    play("user alice\ntop-up alice 1000\nplace q1 alice 500\nsettle q1 500")
+    done = together([lambda: ledger.rebill("q1", 200, reason="test") for _ in range(12)])
+    assert [posted.amount_nanos for posted in done if posted is not None] == [300]
+    assert User.get(User.name == "alice").balance_nanos == 800
+    [entry] = [entry for entry in ledger.list_entries() if entry.kind == "adjustment"]
+    assert (entry.request_id, entry.ref, entry.note) == ("q1", "recompute q1 1", "test")
+    assert ledger.verify().ok
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("statement", [COMMIT, *range(1, 11)])
+def test_a_kill_while_pricing_again_books_once(database: str, statement: int, after: bool) -> None:
+    play("user alice\ntop-up alice 1000\nplace q1 alice 500\nsettle q1 500")
+    with crash_at(statement, after=after), contextlib.suppress(Crash):
+        ledger.rebill("q1", 200, reason="test")
+    ledger.rebill("q1", 200, reason="test")
+    assert User.get(User.name == "alice").balance_nanos == 800
     assert ledger.verify().ok
 
 

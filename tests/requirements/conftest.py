@@ -53,6 +53,8 @@ def _shared(tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[],
         yield world
         verified = world.home.json("ledger", "verify")  # after everything that the tests did to it
         assert verified["ok"], verified
+        again = world.home.run("usage", "recompute", "--stored-terms", "--since", "all", "--dry-run", "--json")
+        assert again.json["records"] == [], again.json  # the meters and terms of every record explain its charge
         assert world.gateway.stop() == 0
 
 

@@ -109,7 +109,8 @@ def test_s4_31_the_tier_that_served_it_decides(world: World, asked: str | None, 
         reply = world.gateway.chat(world.alice.key, model=model, stream=stream, **fields)
         assert charged(world, reply) == cost
         record = world.home.record_of(reply.headers["x-request-id"])
-        assert record["service_tier"] == (served if served in ("priority", "flex") else None)
+        kept = asked in ("priority", "flex") or served in ("priority", "flex")
+        assert record["service_tier"] == (served if kept else None)
     assert all(request.json.get("service_tier") == asked for request in world.openai.requests)
 
 
@@ -228,3 +229,45 @@ def test_s4_32_stored_state_only_with_the_feature_and_held_as_a_whole_window(wor
     reply = world.gateway.post("/v1/responses", world.alice.key, body)
     assert charged(world, reply) == "0.0001"
     assert world.openai.requests[0].json["previous_response_id"] == "resp_1"
+
+
+# ------------------------------------------------------------------------------------------------ what a record holds
+
+
+def test_s4_31_a_record_keeps_its_meters_prices_and_the_amount_of_each_line(world: World) -> None:
+    model = world.model("--price", "request=0.001", "--multiplier", "1.5", price=("2", "10"))
+    world.openai.script(chat_reply("x", usage_of(25, 50)))
+    reply = world.gateway.chat(world.alice.key, model=model)
+    assert charged(world, reply) == "0.002325"
+    detail = world.home.json("usage", "show", reply.headers["x-request-id"])
+    assert [(line["meter"], line["count"], line["price"], line["multiplier"], line["amount"]) for line in detail["lines"]] == [
+        ("input", 25, "2", "1.5", "0.000075"),
+        ("output", 50, "10", "1.5", "0.00075"),
+        ("request", 1, "0.001", "1.5", "0.0015"),
+    ]
+    assert (detail["lines_cost"], detail["capped"], detail["absorbed"]) == ("0.002325", "0", "0")
+    text = world.home.ok("usage", "show", reply.headers["x-request-id"]).out
+    assert ("per request" in text, "total" in text) == (True, True)
+
+
+def test_s4_31_old_requests_are_priced_again(world: World) -> None:
+    model = world.model(price=("2", "10"))
+    person = world.person(balance="1")
+    world.openai.always(chat_reply("x", usage_of(100, 100)))
+    for _ in range(3):
+        assert charged(world, world.gateway.chat(person.key, model=model)) == "0.0012"
+    assert world.home.balance(person.name) == "0.9964"
+    world.home.ok("models", "update", model, "--output-price", "5")
+    words = ("usage", "recompute", "--model", model)
+    found = world.home.json(*words, "--dry-run")["summary"]
+    assert (found["differing"], found["credit"], found["charge"], world.home.balance(person.name)) == (
+        3,
+        "0.0015",
+        "0",
+        "0.9964",
+    )
+    assert world.home.run(*words).code == 5
+    for _ in range(2):
+        world.home.ok(*words, "--yes")
+        assert world.home.balance(person.name) == "0.9979"
+    assert charged(world, world.gateway.chat(person.key, model=model)) == "0.0007"

@@ -78,6 +78,10 @@ class Book:
     def refund(self, request: str, amount: str, ref: str) -> str:
         return "replayed" if ledger.refund(request, int(amount), ref=ref, reason="test").replayed else "ok"
 
+    def rebill(self, request: str, due: str) -> str:
+        posted = ledger.rebill(request, int(due), reason="priced again")
+        return "nothing" if posted is None else f"booked {posted.amount_nanos}"
+
     def credit(self, name: str, amount: str) -> str:
         users.update(name, credit_limit_nanos=int(amount))
         return "ok"
