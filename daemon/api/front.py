@@ -79,7 +79,7 @@ class Front:
         started = time.monotonic()
         gateway = self._gateway()
         headers: Headers = scope["headers"]
-        request_id = html = origin = length = chunked = None
+        request_id = html = origin = length = chunked = anthropic = None
         for name, value in headers:
             if name == b"x-request-id":
                 request_id = value
@@ -91,9 +91,13 @@ class Front:
                 length = value
             elif name == b"transfer-encoding":
                 chunked = value
+            elif name == b"anthropic-version":
+                anthropic = value
         given = request_id is not None and _SANE_ID.fullmatch(request_id) and KEY_PREFIX not in request_id
         identifier = request_id.decode() if given and request_id else gateway.new_request_id()
         common: Headers = [(b"x-request-id", identifier.encode())]
+        if anthropic is not None:
+            common.append((b"request-id", common[0][1]))  # where Anthropic's clients look for it
         if origin is not None:
             common += CORS
         client = Client(send, common, gateway.watchdog)

@@ -30,6 +30,7 @@ from daemon.protocols.anthropic_errors import anthropic_error_body, anthropic_er
 from daemon.protocols.base import ChatProtocol
 from daemon.protocols.decoded_reader import DecodedReader
 from daemon.protocols.rename import TOP, Path, StreamRenamer, json_string, rename_model, with_members
+from daemon.protocols.sse import WholeEvents, ends_whole
 from daemon.protocols.unread_reader import LastByte, UnreadReader
 
 __all__ = [
@@ -238,14 +239,14 @@ DIALECTS: Final[dict[str, Dialect]] = {
 }
 
 
-def adapter(dialect: Dialect, *, strip_usage: bool, model_name: str | None) -> Watcher:
-    """What changes the little that must change in a stream of this dialect."""
-    if dialect.name == OPENAI_CHAT:
+def adapter(dialect: Dialect, strip_usage: bool, model_name: str | None, whole_events: bool) -> Watcher:
+    """What changes the little that must change in a stream of this dialect; `whole_events`: of which no half event may pass."""
+    if dialect.name == OPENAI_CHAT and (strip_usage or model_name is not None):
         return openai_chat.StreamAdapter(strip_usage=strip_usage, model_name=model_name)
     if dialect.many_ends:
         return LastByte()
     if model_name is None or not dialect.model_paths:
-        return openai_chat.StreamAdapter()
+        return WholeEvents() if whole_events else openai_chat.StreamAdapter()
     if dialect.name == GEMINI:
         return gemini.StreamAdapter(model_name)
     return StreamRenamer(model_name, dialect.model_paths)
@@ -257,6 +258,8 @@ def envelope_of(path: str, query: str = "") -> str:
         return GEMINI_ARRAY if is_array(path, query) else GEMINI
     if path.endswith(("/messages", "/messages/count_tokens")):
         return "anthropic"
+    if path.endswith("/responses"):
+        return OPENAI_RESPONSES
     return RERANK if path.endswith("/rerank") else "openai"
 
 
@@ -276,13 +279,18 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
     return error.http_status, head, body
 
 
-def error_event(error: ApiError, envelope: str, request_id: str) -> bytes:
-    """The last event of a stream that breaks after its first byte."""
+def error_event(error: ApiError, envelope: str, request_id: str, passed: bytes = b"") -> bytes:
+    """The last event of a stream that breaks after its first byte. `passed`: the last bytes that went to the client."""
+    if envelope == GEMINI_ARRAY:
+        return gemini.error_frame(error, sse=False)
+    begin = b"" if ends_whole(passed) else b"\n\n"  # half an event must not swallow this one
     if envelope == "anthropic":
-        return anthropic_error_frame(error, request_id)
-    if envelope in (GEMINI, GEMINI_ARRAY):
-        return gemini.error_frame(error, sse=envelope == GEMINI)
-    return openai_chat.error_frame(error)
+        return begin + anthropic_error_frame(error, request_id)
+    if envelope == GEMINI:
+        return begin + gemini.error_frame(error)
+    if envelope == OPENAI_RESPONSES:
+        return begin + openai_responses.error_frames(error, passed)
+    return begin + openai_chat.error_frame(error)
 
 
 def client_protocol(dialect: str, envelope: str) -> ChatProtocol | None:

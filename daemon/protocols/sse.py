@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Frame", "Framer", "LineTooLong", "one_line", "parse_frame"]
+__all__ = ["Frame", "Framer", "LineTooLong", "WholeEvents", "ends_whole", "one_line", "parse_frame"]
 
 MAX_LINE: Final = 1024 * 1024  # bytes; the default of the setting
 LF: Final = 0x0A
@@ -15,6 +15,7 @@ BOM: Final = b"\xef\xbb\xbf"
 
 # A line ends with CRLF, CR or LF. Atomic groups: CRLF is one end of line and never two.
 _BLANK_LINE: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
+BLANK_LINES: Final = (b"\n\n", b"\r\r", b"\r\n\r\n")
 _END: Final = re.compile(rb"\r\n|\r|\n")
 
 
@@ -159,6 +160,28 @@ def one_line(raw: bytes) -> int | None:
         if first == len(raw) - 3 and raw.endswith(b"\r\n\r\n") and raw.find(b"\r") == first - 1:
             return first - 1
     return None
+
+
+class WholeEvents:
+    """Passes a stream on unchanged, an event when it is whole: so that one which breaks off never ends in half an event."""
+
+    __slots__ = ("_framer",)
+
+    def __init__(self, max_line: int = MAX_LINE) -> None:
+        self._framer = Framer(max_line)
+
+    def feed(self, chunk: bytes) -> bytes:
+        """The bytes that go on for this chunk. LineTooLong when an event exceeds the limit."""
+        return chunk if self._framer.passes(chunk) else b"".join(self._framer.split(chunk))
+
+    def flush(self) -> bytes:
+        """What stands after the last blank line."""
+        return b"".join(self._framer.split_rest())
+
+
+def ends_whole(passed: bytes) -> bool:
+    """Whether these bytes, the last that were sent of a stream, end an event; True when nothing was sent."""
+    return not passed or passed.endswith(BLANK_LINES)
 
 
 def parse_frame(raw: bytes) -> Frame:

@@ -12,6 +12,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 SLOW_CLIENT_S = 30.0
+REQUEST_IDS = frozenset((b"x-request-id", b"request-id"))
 
 
 class Client:
@@ -30,7 +31,7 @@ class Client:
 
     def rename(self, request_id: str) -> None:
         """The request got another id than the one it came with."""
-        self._common = [(n, request_id.encode() if n == b"x-request-id" else v) for n, v in self._common]
+        self._common = [(n, request_id.encode() if n in REQUEST_IDS else v) for n, v in self._common]
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Head and body at once."""

@@ -7,7 +7,7 @@ from typing import Any
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols import dialects, gemini
-from daemon.protocols.dialects import DIALECTS, GEMINI, OPENAI_CHAT, Dialect
+from daemon.protocols.dialects import DIALECTS, GEMINI, OPENAI_CHAT, Dialect, Watcher
 from daemon.protocols.unread_reader import LastByte, UnreadReader
 from daemon.relay.call import Call
 from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
@@ -66,7 +66,9 @@ class Same:
 
     def stream(self, content_type: bytes) -> Stream | None:
         if content_type == EVENTS or (self.dialect.name == GEMINI and self._call.ask.stream):
-            return _SameStream(self._call, self.dialect, self._asks_usage, self._call.ask.model if self._renames else None)
+            name = self._call.ask.model if self._renames else None
+            whole = content_type == EVENTS and not self._call.verbatim
+            return _SameStream(self._call, self.dialect, dialects.adapter(self.dialect, self._asks_usage, name, whole))
         return _BinaryStream() if self.dialect.binary and content_type.startswith(BINARY) else None
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
@@ -77,25 +79,34 @@ class _SameStream:
     content_type = None
     passes_errors = True
 
-    def __init__(self, call: Call, dialect: Dialect, strip_usage: bool, model_name: str | None) -> None:
+    def __init__(self, call: Call, dialect: Dialect, adapter: Watcher) -> None:
         self._call = call
         self.open_ended = dialect.open_ended
         self.reader = dialect.reader()
-        self._adapter = dialects.adapter(dialect, strip_usage=strip_usage, model_name=model_name)
+        self._adapter = adapter
+        self._passed = b""
 
     def feed(self, chunk: bytes) -> bytes:
         self.reader.feed(chunk)
-        return self._adapter.feed(chunk)
+        out = self._adapter.feed(chunk)
+        self._passed = out or self._passed
+        return out
 
     def flush(self) -> bytes:
         self.reader.flush()
-        return self._adapter.flush()
+        rest = self._adapter.flush()
+        return rest if self._call.verbatim or self._is_over else b""  # half an event, and an error comes behind it
+
+    @property
+    def _is_over(self) -> bool:
+        reader = self.reader
+        return reader.done or bool(reader.finish_reasons) or reader.error is not None or self.open_ended
 
     def end(self, usage: Usage | None) -> bytes:
         return b""
 
     def fail(self, error: ApiError) -> bytes | None:
-        return dialects.error_event(error, self._call.envelope, self._call.request_id)
+        return dialects.error_event(error, self._call.envelope, self._call.request_id, self._passed)
 
 
 class _BinaryStream:

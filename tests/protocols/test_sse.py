@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from daemon.protocols.sse import Frame, Framer, LineTooLong, parse_frame
+from daemon.protocols.sse import Frame, Framer, LineTooLong, WholeEvents, ends_whole, parse_frame
 
 
 def frames_of(chunks: list[bytes], max_line: int = 1024) -> list[Frame]:
@@ -138,3 +138,18 @@ def test_only_what_splits_into_whole_events_passes_unsplit(stream: bytes) -> Non
     if framer.passes(stream):
         assert b"".join(framer.split(stream)) == stream
         assert framer.split_rest() == []
+
+
+@settings(max_examples=300)
+@given(st.one_of(pieces, lf_pieces), st.lists(st.integers(0, 9), max_size=30))
+def test_whole_events_lose_no_byte_and_never_end_in_half_an_event(stream: bytes, sizes: list[int]) -> None:
+    watcher = WholeEvents()
+    passed = b"".join(map(watcher.feed, cut(stream, sizes)))
+    events = [frame.raw for frame in frames_of([stream])]
+    assert passed in {b"".join(events[:count]) for count in range(len(events) + 1)}
+    assert passed + watcher.flush() == stream
+
+
+def test_what_ends_a_whole_event() -> None:
+    assert all(map(ends_whole, (b"", b"data: {}\n\n", b"data: {}\r\n\r\n", b"\r\r")))
+    assert not any(map(ends_whole, (b"data: {}\n", b"data: {}", b"data: {}\r\n")))

@@ -2,7 +2,8 @@
 
 Map: tables (what becomes of each field, item, part and tool) is the ground; values checks fields, names keeps namespaces and
 proofs through other protocols. parts -> items -> tools -> request (a request both ways); usage; reply (a whole response both
-ways); decoder (a provider's stream -> events) and encoder (events -> a client's stream, written with frames).
+ways); decoder (a provider's stream -> events) and encoder (events -> a client's stream, written with frames); errors (the end
+of a stream that broke).
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from daemon.domain.usage import Usage
 from daemon.protocols.openai_responses import tables
 from daemon.protocols.openai_responses.decoder import Decoder
 from daemon.protocols.openai_responses.encoder import Encoder
+from daemon.protocols.openai_responses.errors import error_frames
 from daemon.protocols.openai_responses.reply import decode_reply, encode_reply, reply_error
 from daemon.protocols.openai_responses.request import decode_request, encode_request
 from daemon.protocols.openai_responses.usage import usage_of
 
-__all__ = ["Decoder", "Encoder", "OpenAIResponses", "reply_error", "tables"]
+__all__ = ["Decoder", "Encoder", "OpenAIResponses", "error_frames", "reply_error", "tables"]
 
 
 class OpenAIResponses:

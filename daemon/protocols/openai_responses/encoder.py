@@ -33,6 +33,7 @@ from daemon.domain.chat import (
 )
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
+from daemon.protocols.openai_responses.errors import error_fields
 from daemon.protocols.openai_responses.frames import delta_frame, delta_head, frame, json_bytes
 from daemon.protocols.openai_responses.items import call_item, picture, sealed_thinking, thought
 from daemon.protocols.openai_responses.names import seal
@@ -130,9 +131,7 @@ class Encoder:
     def fail(self, error: ApiError) -> bytes:
         """The end of a stream that broke."""
         self._begin()
-        fields = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
-        flat = {"code": error.code, "message": error.message, "param": error.param}
-        self._emit("error", {**flat, "error": fields})
+        self._emit("error", error_fields(error))
         done = [item for item in self._output if item["status"] == "completed"]
         cause = {"code": error.code, "message": error.message}
         self._emit("response.failed", {"response": {**self._base, "status": "failed", "error": cause, "output": done}})
