@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 SERVE_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: help serve test check format bench docs lock clean setup setup-dev services
+.PHONY: help serve test test-clients check format bench docs lock clean setup setup-dev services
 
 help:
 	@echo "make serve   install and run a gateway with a demo model; prints a working curl"
 	@echo "make test    install and run every test (SQLite, PostgreSQL, SDKs)"
+	@echo "make test-clients  install and run the official SDKs of clients against a gateway"
 	@echo "make check   format, lint, types, import contracts, docs up to date"
 	@echo "make bench   measure the gateway beside its peers; writes docs/performance.md"
 	@echo "make docs    write the generated pages again (docs/cli.md, docs/errors.md)"
@@ -38,6 +39,9 @@ serve: setup
 test: setup-dev services
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
+test-clients: setup-dev
+	GATEWAYCTL_TEST_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients $(TEST_ARGS)
+
 check: setup-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -60,6 +64,8 @@ lock: setup-dev
 		--allow-unsafe --strip-extras -o requirements.lock pyproject.toml
 	$(BIN)/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--allow-unsafe --strip-extras --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	cd tests/clients/python && $(abspath $(BIN))/pip-compile --quiet --generate-hashes --no-emit-index-url \
+		--no-emit-trusted-host --no-emit-find-links --allow-unsafe --strip-extras -o requirements.lock requirements.in
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .hypothesis
