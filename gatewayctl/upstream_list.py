@@ -94,11 +94,9 @@ def listed(slug: str) -> tuple[list[Listed], int]:
 
 
 def list_url(provider: ProviderView) -> str:
-    """Where the list stands. A base URL without a version, or for OpenAI's protocol without a path, lacks it."""
-    path = urlsplit(provider.base_url).path.rstrip("/")
-    last = path.rpartition("/")[2]
-    complete = bool(path) if provider.protocol == "openai" else _VERSION.fullmatch(last) is not None
-    return provider.base_url + ("/models" if complete else f"/{_APIS[provider.protocol].version}/models")
+    """Where the list stands: below the base URL, which lacks the version only when no part of it is one."""
+    versioned = any(map(_VERSION.fullmatch, urlsplit(provider.base_url).path.split("/")))
+    return provider.base_url + ("/models" if versioned else f"/{_APIS[provider.protocol].version}/models")
 
 
 def _pages(provider: ProviderView, api: _Api) -> Iterator[Body]:

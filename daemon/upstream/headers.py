@@ -155,10 +155,11 @@ def clean_query(query: str, *, secrets: Sequence[str] = ()) -> str:
 
 
 def join_url(base_url: str, path: str, query: str = "") -> str:
-    """The provider's URL for a path, both percent-encoded; a version that both have (`/v1`) stands once.
+    """The provider's URL for a path, both percent-encoded; a base that names a version is used with that one.
 
-    `https://h/v1` + `/v1/models`, `https://h/v1/` + `models` and `https://h` + `/v1/models` are the same. A query of the
-    base (`?api-version=…`) comes first. ValueError (not quoting the URL) for a base that is not plain http(s) or holds
+    `https://h/v1` + `/v1/models`, `https://h/v1/` + `models` and `https://h` + `/v1/models` are the same, and
+    `https://h/v1beta/openai` + `/v1/models` is `https://h/v1beta/openai/models`. A query of the base (`?api-version=…`)
+    comes first. ValueError (not quoting the URL) for a base that is not plain http(s) or holds
     user information, and for a path that another server could read differently.
     """
     if not _VISIBLE.fullmatch(base_url + query) or "#" in query:
@@ -176,8 +177,8 @@ def join_url(base_url: str, path: str, query: str = "") -> str:
         raise ValueError("the path must not hold a query or fragment")
     root = base.path.rstrip("/")
     first, _, rest = path.lstrip("/").partition("/")
-    last = root.rpartition("/")[2]
-    tail = rest if first == last and _VERSION.fullmatch(first) else path.lstrip("/")
+    versioned = _VERSION.fullmatch(first) and any(map(_VERSION.fullmatch, root.split("/")))
+    tail = rest if versioned else path.lstrip("/")
     joined = f"{base.scheme}://{base.netloc}{root}" + (f"/{tail}" if tail or not root else "")
     full_query = "&".join(part for part in (base.query, query) if part)
     return f"{joined}?{full_query}" if full_query else joined

@@ -84,6 +84,7 @@ def test_the_header_and_prefix_that_were_set_are_used(ready: Gateway, up: Script
         ("openai", "/v1", "/v1/models"),
         ("openai", "/v1beta/openai", "/v1beta/openai/models"),
         ("openai", "/api/paas/v4", "/api/paas/v4/models"),
+        ("openai", "/openai", "/openai/v1/models"),
         ("anthropic", "", "/v1/models?limit=1000"),
         ("anthropic", "/proxy/v1", "/proxy/v1/models?limit=1000"),
         ("gemini", "", "/v1beta/models?pageSize=1000"),

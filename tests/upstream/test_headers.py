@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from daemon.upstream.headers import (
     reply_headers,
     request_headers,
 )
+from db.presets import PRESETS
 
 NEVER_TO_THE_PROVIDER = [
     "authorization",
@@ -208,8 +211,12 @@ def test_query_refused(query: str) -> None:
         ("https://h/", "/v1/models", "", "https://h/v1/models"),
         ("https://h/api/v1", "/v1/models", "", "https://h/api/v1/models"),
         ("https://h/v1beta", "/v1beta/models/g:generateContent", "", "https://h/v1beta/models/g:generateContent"),
-        ("https://h/v1beta/openai", "/v1/models", "", "https://h/v1beta/openai/v1/models"),
-        ("https://h/v1", "/v1beta/x", "", "https://h/v1/v1beta/x"),
+        ("https://h/v1beta/openai", "/v1/models", "", "https://h/v1beta/openai/models"),
+        ("https://h/api/paas/v4", "/v1/chat/completions", "", "https://h/api/paas/v4/chat/completions"),
+        ("https://h/openai", "/v1/models", "", "https://h/openai/v1/models"),
+        ("https://h/v1", "/v1beta/x", "", "https://h/v1/x"),
+        ("https://h/v1", "/v1/v2/rerank", "", "https://h/v1/v2/rerank"),
+        ("https://h/v1", "/files/v1/x", "", "https://h/v1/files/v1/x"),
         ("https://h/openai?api-version=2024", "/x", "b=2", "https://h/openai/x?api-version=2024&b=2"),
         ("http://127.0.0.1:80", "/v1/files/a%2Fb", "", "http://127.0.0.1:80/v1/files/a%2Fb"),
         ("https://h/v1", "", "", "https://h/v1"),
@@ -220,6 +227,16 @@ def test_query_refused(query: str) -> None:
 )
 def test_join_url(base: str, path: str, query: str, expected: str) -> None:
     assert join_url(base, path, query) == expected
+
+
+PATHS = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "gemini": "/v1beta/models/m:generateContent"}
+
+
+@pytest.mark.parametrize("slug", [preset.slug for preset in PRESETS.values() if re.search(r"/v\d", preset.base_url)])
+def test_a_presets_base_url_is_what_stands_before_the_endpoint(slug: str) -> None:
+    preset = PRESETS[slug]
+    path = PATHS[preset.protocol]
+    assert join_url(preset.base_url, path) == preset.base_url + "/" + path.split("/", 2)[2]
 
 
 BAD_PATHS = [
