@@ -5,6 +5,9 @@ paths        many spellings of a URL → one
 auth         a key from a header → an Identity, or 401
 billable     POST endpoints that cost money: decode, then daemon.relay
 passthrough  what a provider-prefixed request is: billable, allow-listed, or refused
-models account health    information, in Quart
+count_tokens how long a prompt is: asked of the provider, or counted here; free
+models account health pricing    information, in Quart
+listing      the list of models in the shapes of OpenAI, Anthropic and Gemini
+openapi      /openapi.json, made from the URL map and these tables
 errors       Quart's own errors as JSON
 """
