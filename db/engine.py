@@ -58,6 +58,17 @@ class WaitingSqlite(SqliteDatabase):
 
     lock_wait_s = LOCK_WAIT_S
 
+    def _set_pragmas(self, conn: Any) -> None:
+        """A fresh file turns to its write-ahead log once, and who connects in that moment is told at once that it is locked."""
+        deadline = time.monotonic() + self.lock_wait_s
+        while True:
+            try:
+                return super()._set_pragmas(conn)
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(random.uniform(0.001, 0.01))
+
     def begin(self, lock_type: str | None = None) -> None:
         until: float | None = getattr(_patience, "until", None)
         deadline = time.monotonic() + self.lock_wait_s if until is None else until

@@ -89,12 +89,16 @@ def refreshed(world: World, stack: ExitStack) -> World:
 
 
 def error_of(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The error of a reply that must be exactly this one, in OpenAI's envelope or in that of the Messages API."""
+    """The error of a reply that must be exactly this one, in the envelope of its API."""
     assert reply.status_code == status, f"{reply.status_code}: {reply.text[:500]}"
     assert reply.headers["content-type"].startswith("application/json")
     body = reply.json()
     error: dict[str, Any] = body["error"]
-    if reply.request.url.path.endswith(("/messages", "/messages/count_tokens")):
+    if reply.request.url.path.endswith(":generateContent"):
+        assert set(error) == {"code", "message", "status", "details"}
+        assert error["code"] == status
+        error = {**error, "code": error["details"][0]["reason"].lower()}
+    elif reply.request.url.path.endswith(("/messages", "/messages/count_tokens")):
         assert (set(body), body["type"]) == ({"type", "error", "request_id"}, "error")
         assert set(error) == ENVELOPE - {"param"}
     else:
