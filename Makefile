@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 SERVE_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: help serve test test-clients check format bench docs lock clean setup setup-dev services
+.PHONY: help serve test test-clients test-agents check format bench docs lock clean setup setup-dev services
 
 help:
 	@echo "make serve   install and run a gateway with a demo model; prints a working curl"
 	@echo "make test    install and run every test (SQLite, PostgreSQL, SDKs)"
 	@echo "make test-clients  install and run the official SDKs of clients against a gateway"
+	@echo "make test-agents   install Claude Code and Codex CLI and let them complete a turn"
 	@echo "make check   format, lint, types, import contracts, docs up to date"
 	@echo "make bench   measure the gateway beside its peers; writes docs/performance.md"
 	@echo "make docs    write the generated pages again (docs/cli.md, docs/errors.md)"
@@ -41,6 +42,9 @@ test: setup-dev services
 
 test-clients: setup-dev
 	GATEWAYCTL_TEST_CLIENTS=all $(BIN)/python -m pytest -rs tests/clients $(TEST_ARGS)
+
+test-agents: setup-dev
+	$(BIN)/python -m pytest -rs tests/clients/agents/turns.py $(TEST_ARGS)
 
 check: setup-dev
 	$(BIN)/ruff format --check .

@@ -28,9 +28,10 @@ __all__ = ["hosted_calls_of", "hosted_tools", "kinds_of", "name_of", "with_hoste
 
 METER: Final = "hosted_call"
 CLIENT_TOOLS: Final = frozenset({"function", "custom", "namespace"})
-# Tools that the client runs though the provider wrote them: of one date (bash_20250124) or of none.
+# Tools that the client runs though the provider wrote them: of one date (bash_20250124) or of none. And the search among the
+# request's own tools, whoever runs it: nothing is sold, and what it finds stands in the request.
 RUN_BY_CLIENT: Final = (
-    "bash_", "text_editor_", "computer_", "memory_", "str_replace_", "tool_search_tool", "local_shell", "apply_patch",
+    "bash_", "text_editor_", "computer_", "memory_", "str_replace_", "tool_search", "local_shell", "apply_patch",
     "computer_use_preview",
 )  # fmt: skip
 NAMES: Final = {
@@ -64,8 +65,6 @@ OTHER_ITEMS: Final = frozenset(
 )
 # Where usage counts calls -> what stands behind the name there.
 COUNTED: Final = (("server_tool_use", "_requests"), ("server_side_tool_usage_details", "_calls"))
-# Not sold by the call: what they read is among the prompt tokens.
-FREE: Final = frozenset({"tool_search"})
 
 
 def name_of(kind: str) -> str | None:
@@ -138,7 +137,7 @@ def hosted_calls_of(usage: dict[str, Any], items: object = None) -> dict[str, in
         counts = usage.get(holder)
         for field, count in counts.items() if type(counts) is dict else ():
             name = name_of(field.removesuffix(end)) if field.endswith(end) else None
-            if name is not None and name not in FREE and count is not None:
+            if name is not None and count is not None:
                 found[name] = max(found.get(name, 0), checked_count(count, field))
     return {name: count for name, count in found.items() if count}
 

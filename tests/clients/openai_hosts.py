@@ -16,10 +16,12 @@ from tests.clients.persona import (
     OVERLOAD_TEXT,
     OVERLOADED,
     Act,
+    Decide,
     Tool,
     Turn,
     decide,
     parameters_of,
+    since_answer,
     text_of,
 )
 from tests.support.upstream import Answer, Close, Received, Reply, json_reply, sse
@@ -28,6 +30,7 @@ VECTOR = (0.25, -0.5, 1.0)
 HALF_AN_EVENT = b'data: {"id": "half'
 PICTURE = base64.b64encode(b"\x89PNG scripted").decode()
 SOUND = b"ID3 scripted sound"
+OF_THE_HOST = ("function_call", "reasoning")  # items of a conversation that the host said
 CHAT_USAGE = {
     "prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
 }  # fmt: skip
@@ -43,7 +46,7 @@ RESPONSES_USAGE = {
 # ---------------------------------------------------------------------------------- chat completions
 
 
-def chat_host(request: Received) -> Answer:
+def chat_host(request: Received, decide: Decide = decide) -> Answer:
     """A provider that serves /chat/completions and the one-shot endpoints."""
     if not request.path.endswith("/chat/completions"):
         return one_shot(request)
@@ -61,13 +64,14 @@ def chat_host(request: Received) -> Answer:
 
 
 def read_chat(body: dict[str, Any]) -> Turn:
-    last = body["messages"][-1]
+    new = since_answer(body["messages"], lambda message: message["role"] == "assistant")
+    results = [message for message in new if message["role"] == "tool"]
     functions = [tool["function"] for tool in body.get("tools") or ()]
     return Turn(
         body["model"],
-        text_of(last.get("content")) if last["role"] == "user" else "",
+        "".join(text_of(message["content"]) for message in new if message["role"] == "user"),
         tuple(Tool(function["name"], parameters_of(function.get("parameters"))) for function in functions),
-        text_of(last["content"]) if last["role"] == "tool" else None,
+        text_of(results[-1]["content"]) if results else None,
         (body.get("response_format") or {}).get("type") in ("json_schema", "json_object"),
         bool(body.get("stream")),
     )
@@ -114,7 +118,7 @@ def stream(frames: Iterator[dict[str, Any] | str | bytes], act: Act) -> Answer:
 # ----------------------------------------------------------------------------------------- responses
 
 
-def responses_host(request: Received) -> Answer:
+def responses_host(request: Received, decide: Decide = decide) -> Answer:
     """A provider that serves /responses and nothing else."""
     turn = read_responses(request.json)
     act = decide(turn)
@@ -125,13 +129,15 @@ def responses_host(request: Received) -> Answer:
 
 def read_responses(body: dict[str, Any]) -> Turn:
     given = body["input"]
-    last = {"role": "user", "content": given} if isinstance(given, str) else given[-1]
+    items = [{"role": "user", "content": given}] if isinstance(given, str) else given
+    new = since_answer(items, lambda item: item.get("role") == "assistant" or item.get("type") in OF_THE_HOST)
+    results = [item for item in new if item.get("type") == "function_call_output"]
     tools = [tool for tool in body.get("tools") or () if tool["type"] == "function"]
     return Turn(
         body["model"],
-        text_of(last.get("content")) if last.get("role") == "user" else "",
+        "".join(text_of(item["content"]) for item in new if item.get("role") == "user"),
         tuple(Tool(tool["name"], parameters_of(tool.get("parameters"))) for tool in tools),
-        text_of(last["output"]) if last.get("type") == "function_call_output" else None,
+        text_of(results[-1]["output"]) if results else None,
         ((body.get("text") or {}).get("format") or {}).get("type") in ("json_schema", "json_object"),
         bool(body.get("stream")),
     )

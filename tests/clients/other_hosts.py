@@ -13,10 +13,12 @@ from tests.clients.persona import (
     OVERLOAD_TEXT,
     OVERLOADED,
     Act,
+    Decide,
     Tool,
     Turn,
     decide,
     parameters_of,
+    since_answer,
     text_of,
 )
 from tests.support.upstream import Answer, Received, json_reply
@@ -30,7 +32,7 @@ SCHEMAS: Final = ("parametersJsonSchema", "parameters_json_schema", "parameters"
 # ------------------------------------------------------------------------------------------- Anthropic
 
 
-def messages_host(request: Received) -> Answer:
+def messages_host(request: Received, decide: Decide = decide) -> Answer:
     """A provider that serves /messages and /messages/count_tokens."""
     if request.path.endswith("/count_tokens"):
         return json_reply({"input_tokens": COUNTED})
@@ -43,14 +45,14 @@ def messages_host(request: Received) -> Answer:
 
 
 def read_messages(body: dict[str, Any]) -> Turn:
-    last = body["messages"][-1]
-    blocks = [] if isinstance(last["content"], str) else last["content"]
+    new = since_answer(body["messages"], lambda message: message["role"] == "assistant")
+    blocks = [block for message in new if not isinstance(message["content"], str) for block in message["content"]]
     results = [text_of(block.get("content")) for block in blocks if block["type"] == "tool_result"]
     tools = [tool for tool in body.get("tools") or () if "input_schema" in tool]
     wanted = body.get("output_format") or (body.get("output_config") or {}).get("format")
     return Turn(
         body["model"],
-        text_of(last["content"]),
+        "".join(text_of(message["content"]) for message in new),
         tuple(Tool(tool["name"], parameters_of(tool["input_schema"])) for tool in tools),
         results[-1] if results else None,
         bool(wanted),
@@ -105,7 +107,7 @@ def message_events(model: str, act: Act) -> Iterator[dict[str, Any]]:
 # ---------------------------------------------------------------------------------------------- Google
 
 
-def gemini_host(request: Received) -> Answer:
+def gemini_host(request: Received, decide: Decide = decide) -> Answer:
     """A provider that serves models/M:generateContent, :streamGenerateContent and :countTokens."""
     model, action = request.path.rsplit("/", 1)[1].split(":")
     if action == "countTokens":
@@ -119,13 +121,14 @@ def gemini_host(request: Received) -> Answer:
 
 
 def read_contents(model: str, action: str, body: dict[str, Any]) -> Turn:
-    last = body["contents"][-1]
-    results = [part["functionResponse"]["response"] for part in last["parts"] if "functionResponse" in part]
+    new = since_answer(body["contents"], lambda content: content.get("role") == "model")
+    parts = [part for content in new for part in content["parts"]]
+    results = [part["functionResponse"]["response"] for part in parts if "functionResponse" in part]
     functions = [function for tool in body.get("tools") or () for function in tool.get("functionDeclarations", ())]
     schemas = [next((function[name] for name in SCHEMAS if name in function), None) for function in functions]
     return Turn(
         model,
-        text_of(last["parts"]),
+        text_of(parts),
         tuple(Tool(function["name"], parameters_of(schema)) for function, schema in zip(functions, schemas, strict=True)),
         " ".join(str(value) for value in results[-1].values()) if results else None,
         body.get("generationConfig", {}).get("responseMimeType") == "application/json",

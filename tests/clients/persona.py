@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,7 +32,7 @@ class Tool:
 
 @dataclass(frozen=True)
 class Turn:
-    """`said` is the last text of the user; `result` what the last tool gave, when the request ends with that."""
+    """`said` is the last text of the user; `result` what the last tool gave, when the client answers a call."""
 
     model: str
     said: str
@@ -61,7 +62,7 @@ class Act:
 
 
 def decide(turn: Turn) -> Act:
-    """The one behaviour of every host."""
+    """How a host behaves unless it is told otherwise."""
     if turn.result is not None:
         found = re.search(r"\d+", turn.result)  # some clients wrap a result in an object
         return Act(("The tool said ", f"{found[0] if found else turn.result}."))
@@ -75,6 +76,15 @@ def decide(turn: Turn) -> Act:
     if turn.stream and OVERLOADED in turn.said:
         return Act(GREETING[:2], broken=OVERLOADED)
     return Act(GREETING)
+
+
+Decide = Callable[[Turn], Act]
+
+
+def since_answer(items: Sequence[Any], is_answer: Callable[[Any], bool]) -> Sequence[Any]:
+    """What a client added to a conversation after the host's last word."""
+    answers = [index for index, item in enumerate(items) if is_answer(item)]
+    return items[answers[-1] + 1 :] if answers else items
 
 
 def parameters_of(schema: Any) -> tuple[str, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tests.clients.openai_hosts import chat_host, responses_host
 from tests.clients.other_hosts import gemini_host, messages_host
+from tests.clients.persona import Decide, decide
 from tests.support.gateway import Gateway, Home, make_home
-from tests.support.upstream import Handler, ScriptedUpstream
+from tests.support.upstream import Answer, ScriptedUpstream
 
 CHAT, RESPONSES, MESSAGES, GEMINI = "gpt-4.1", "gpt-4.1-mini", "claude-sonnet-4-6", "gemini-2.5-flash"
 MODELS: Final = (CHAT, RESPONSES, MESSAGES, GEMINI)
@@ -20,7 +22,7 @@ EMBEDDING, IMAGE, SPEECH, TRANSCRIPTION = "text-embedding-3-small", "gpt-image-1
 PAUSED: Final = "paused-model"
 ALIAS: Final = "fast"
 # slug → options of `providers add`, the path of its base URL, what it answers with, its chat model
-HOSTS: Final[Mapping[str, tuple[tuple[str, ...], str, Handler, str]]] = {
+HOSTS: Final[Mapping[str, tuple[tuple[str, ...], str, Callable[..., Answer], str]]] = {
     "chat-host": (("--protocol", "openai", "--chat-api", "chat"), "/v1", chat_host, CHAT),
     "responses-host": (("--protocol", "openai", "--chat-api", "responses"), "/v1", responses_host, RESPONSES),
     "messages-host": (
@@ -71,13 +73,13 @@ class Stage:
         return {"CLIENT_CASE": json.dumps(dict(self.case))}
 
 
-def raise_stage(stack: ExitStack, directory: Path) -> Stage:
+def raise_stage(stack: ExitStack, directory: Path, decide: Decide = decide) -> Stage:
     """Everything that a client may want: models of each dialect, a rich key and a poor one, a provider that is paused."""
     home = make_home(directory)
     hosts = {}
     for slug, (options, path, handler, model) in HOSTS.items():
         hosts[slug] = upstream = stack.enter_context(ScriptedUpstream())
-        upstream.always(handler)
+        upstream.always(partial(handler, decide=decide))
         add_provider(home, slug, f"{upstream.url}{path}", *options)
         add_model(home, model, slug, *(("--alias", ALIAS) if model == CHAT else ()))
     for model, options in ONE_SHOT.items():

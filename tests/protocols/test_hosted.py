@@ -48,6 +48,7 @@ RESPONSES, MESSAGES = openai_responses.OpenAIResponses(), anthropic_messages.Ant
         ("local_shell", None),
         ("apply_patch", None),
         ("tool_search_tool_bm25_20251119", None),
+        ("tool_search", None),
     ],
 )
 def test_one_name_whatever_a_dialect_calls_the_tool(kind: str, name: str | None) -> None:

@@ -118,7 +118,7 @@ TOOLS: Final[Table] = {
     "local_shell": (REFUSED, "hosted tool"),
     "shell": (REFUSED, "hosted tool"),
     "apply_patch": (REFUSED, "hosted tool"),
-    "tool_search": (REFUSED, "hosted tool"),
+    "tool_search": (DROPPED, "coding agents send it with every request; what it would find stays unknown to the model"),
     "programmatic_tool_calling": (REFUSED, "hosted tool"),
 }
 

@@ -289,6 +289,7 @@ def test_web_search_is_refused_when_the_choice_demands_it() -> None:
     assert refused(tools=[search], tool_choice="required").param == "tool_choice"
     assert refused(tools=[search, ADD], tool_choice={"type": "web_search"}).param == "tool_choice"
     assert decoded(tools=[{"type": "web_search_2025_08_26"}]).dropped == ("tools.web_search_2025_08_26",)
+    assert decoded(tools=[{"type": "tool_search", "execution": "client", "parameters": {}}]).dropped == ("tools.tool_search",)
     assert refused(tools=[{"type": "web_search_preview_2025_03_11"}]).code == "unsupported_parameter"
 
 
