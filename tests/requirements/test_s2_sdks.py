@@ -9,8 +9,10 @@ from typing import Any
 import openai
 import pytest
 
+from tests.clients.openai_hosts import PICTURE, VECTOR, one_shot, responses_host
+from tests.clients.persona import GREETING
 from tests.support import node
-from tests.support.gateway import CHAT, User
+from tests.support.gateway import CHAT, EMBEDDING, IMAGE, User
 from tests.support.upstream import Answer, Received, chat_frames, closed_port_url, default_answer, json_reply, sse, usage_of
 from tests.support.world import World
 
@@ -134,6 +136,24 @@ def test_s2_23_python_does_not_retry_what_a_retry_cannot_help(stage: Stage) -> N
         sdk_of(stage, paying.key, max_retries=2).chat.completions.create(model=stage.paused, messages=HI)
     for user in (stage.poor, paying):
         assert len(stage.world.home.usage("--user", user.name)) == 1
+
+
+def test_s2_23_python_embeds_draws_and_asks_for_responses(stage: Stage) -> None:
+    world = stage.world
+    slug = world.provider("--chat-api", "both")
+    model = world.model(provider=slug)
+    world.openai.always(lambda request: (responses_host if request.path.endswith("/responses") else one_shot)(request))
+    sdk = sdk_of(stage)
+    embedded = sdk.embeddings.create(model=EMBEDDING, input=["one", "two"])  # as base64, and it decodes it
+    assert [one.embedding for one in embedded.data] == [list(VECTOR)] * 2
+    assert world.openai.requests[-1].json["encoding_format"] == "base64"
+    drawn = sdk.images.generate(model=IMAGE, prompt="a cat", size="1024x1024", quality="low")
+    assert drawn.data
+    assert drawn.data[0].b64_json == PICTURE
+    said = sdk.responses.create(model=model, input="hi")
+    assert (said.output_text, said.model, said.status) == ("".join(GREETING), model, "completed")
+    with sdk.responses.stream(model=model, input="hi") as stream:
+        assert stream.get_final_response().output_text == "".join(GREETING)
 
 
 # ------------------------------------------------------------------------------------------------ Node
