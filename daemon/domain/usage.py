@@ -14,6 +14,7 @@ __all__ = [
     "InvalidUsage",
     "Meter",
     "Usage",
+    "check_within",
     "checked_count",
     "combine",
     "meter_of",
@@ -71,6 +72,12 @@ OUTPUT_METERS: Final = frozenset(m.name for m in METERS.values() if m.side == "o
 # No reply on offer comes near a billion tokens, characters or seconds: more is a fault of the upstream. And a
 # billion units at a dollar each are 10^18 nano-USD, a quarter of what a bill may be (2^62).
 MAX_COUNT: Final = 1_000_000_000
+
+
+# What a hold covers is a true bound, but for what a provider counts that no body tells (its own instructions, thoughts that
+# ignore the limit). More than so much beyond it is no usage of this request.
+BEYOND_FACTOR: Final = 4
+BEYOND_TOKENS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,13 @@ def with_counted(usage: Usage, counted: Mapping[str, int]) -> Usage:
             if key != meter and not f"{name}/".startswith(f"{key}/"):
                 meters[key] = meters.get(key, 0) + meters.pop(name)
     return replace(usage, meters=meters)
+
+
+def check_within(usage: Usage, input_bound: int, output_bound: int) -> None:
+    """InvalidUsage when the tokens are far beyond what the request was held for: such a fault would drain a balance."""
+    for side, count, bound in (("input", usage.input_tokens, input_bound), ("output", usage.output_tokens, output_bound)):
+        if count > BEYOND_FACTOR * bound + BEYOND_TOKENS:
+            raise InvalidUsage(f"{count} {side} tokens are far beyond the {bound} that the request can have")
 
 
 def combine(usages: Iterable[Usage]) -> Usage:

@@ -17,7 +17,7 @@ import jiter
 
 from daemon import log
 from daemon.domain.errors import ApiError
-from daemon.domain.usage import InvalidUsage, Usage
+from daemon.domain.usage import InvalidUsage, Usage, check_within
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
 from daemon.protocols.dialects import Reader
@@ -272,7 +272,7 @@ class _Relay:
     async def _used(self, *, whole: bool, gone: bool) -> Usage | None:
         """What to charge: the reported usage, else what was delivered as counted by us, else nothing."""
         reader = self._stream_of.reader if self._stream_of is not None else None
-        found = self._usage or (reader.usage if reader is not None else None)
+        found = self._usage or (self._believed(reader.usage) if reader is not None else None)
         delivered = (reader is not None and reader.delivered) or self._text
         if self._marked > 0 and (reader is None or reader.error is None):
             delivered = True  # a head and what else came with it; a provider that says that it failed gets nothing for it
@@ -285,6 +285,16 @@ class _Relay:
         if whole or delivered or (gone and self._sent):
             return await self._estimated(at_once=not whole)
         return None
+
+    def _believed(self, found: Usage | None) -> Usage | None:
+        """None for a usage that this request cannot have: what was delivered is counted then."""
+        try:
+            if found is not None:
+                check_within(found, self._plan.input_bound, self._plan.output_bound)
+        except InvalidUsage as error:
+            log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
+            return None
+        return found
 
     async def _estimated(self, *, at_once: bool) -> Usage:
         text = self._text or (self._stream_of.reader.estimate_text() if self._stream_of is not None else "")
@@ -346,7 +356,7 @@ class _Relay:
             slug = reply.candidate.provider.stored.slug
             raise ApiError.of("upstream_error", provider=slug, reason=str(error)) from error
         try:
-            self._usage = whole.usage()
+            self._usage = self._believed(whole.usage())
         except InvalidUsage as error:
             log.warning("usage not believed", request_id=self._call.request_id, text=str(error))
         if self._usage is None or settlement.untold(self._call, self._plan, self._usage):

@@ -11,6 +11,7 @@ from daemon.domain.usage import (
     OUTPUT_METERS,
     InvalidUsage,
     Usage,
+    check_within,
     checked_count,
     combine,
     meter_of,
@@ -66,6 +67,36 @@ def test_a_reported_count_wins_and_the_kind_that_was_asked_for(
     usage = Usage(reported, 7, estimated=True)
     assert with_counted(usage, counted) == Usage(meters, 7, estimated=True)
     assert usage.meters is reported
+
+
+@pytest.mark.parametrize(
+    ("meters", "invalid"),
+    [
+        ({"input": 4 * 100 + 10_000, "output": 4 * 7 + 10_000}, ""),
+        ({"input": 4 * 100 + 10_001}, "10401 input tokens are far beyond the 100"),
+        ({"cached_input": 10_000, "audio_input": 401}, "input"),
+        ({"output": 4 * 7 + 10_001}, "10029 output tokens are far beyond the 7"),
+        ({"output": 10_000, "audio_output": 29}, "output"),
+        ({"image": 10**9, "hosted_call/web_search": 10**9, "second": 10**9}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_usage_far_beyond_what_the_request_was_held_for_is_invalid(meters: dict[str, int], invalid: str) -> None:
+    if not invalid:
+        return check_within(Usage(meters), 100, 7)
+    with pytest.raises(InvalidUsage, match=invalid):
+        check_within(Usage(meters), 100, 7)
+    return None
+
+
+@pytest.mark.parametrize(("tokens", "believed"), [(10_000, True), (10_001, False)])
+def test_nothing_held_is_a_bound_too(tokens: int, believed: bool) -> None:
+    for meters in ({"input": tokens}, {"output": tokens}):
+        if believed:
+            check_within(Usage(meters), 0, 0)
+        else:
+            with pytest.raises(InvalidUsage):
+                check_within(Usage(meters), 0, 0)
 
 
 def test_the_meter_of_a_variant() -> None:

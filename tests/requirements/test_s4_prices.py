@@ -231,6 +231,31 @@ def test_s4_32_stored_state_only_with_the_feature_and_held_as_a_whole_window(wor
     assert world.openai.requests[0].json["previous_response_id"] == "resp_1"
 
 
+@pytest.mark.parametrize(
+    ("usage", "believed"),
+    [
+        (usage_of(5, 10_040), True),
+        (usage_of(5, 10_041), False),
+        (usage_of(20_000, 5), False),
+        (usage_of(5, 999_999_999), False),
+    ],
+)
+def test_s4_32_a_usage_beyond_all_bounds_is_estimated_instead_of_draining_the_balance(
+    world: World, usage: dict[str, Any], believed: bool
+) -> None:
+    model = world.model(price=("1", "1"))
+    person = world.person(balance="1")
+    world.openai.script(chat_reply("a few words", usage), list(sse(chat_frames(["a few words"], usage))))
+    for stream in (False, True):
+        reply = world.gateway.chat(person.key, model=model, stream=stream, max_tokens=10)
+        record = world.home.record_of(reply.headers["x-request-id"])
+        assert record["estimated"] is not believed
+        assert record["usage"]["output"] == 10_040 if believed else record["usage"]["output"] < 10
+        assert (Decimal(record["charged"]) < Decimal("0.0001")) is not believed
+        if not stream and not believed:
+            assert reply.json()["usage"]["completion_tokens"] < 10
+
+
 # ------------------------------------------------------------------------------------------------ what a record holds
 
 
