@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
+from daemon.api import one_shot
+from daemon.api.incoming import Request, form_type, read_body, read_form
+from daemon.api.one_shot import Reading, ReadingForm
 from daemon.domain.admission import CONVERSE, Ask
+from daemon.domain.errors import ApiError
+from daemon.domain.strict_json import InvalidJson, decode_object
+from daemon.gateway import Gateway
 from daemon.protocols import (
-    asks,
     dialects,
     gemini,
     openai_audio,
@@ -22,22 +27,19 @@ from daemon.protocols import (
     openai_moderations,
     rerank,
 )
-from daemon.protocols.bounds import hosted, stored, unbounded
 from daemon.protocols.conversation_asks import read_messages, read_responses
-from daemon.protocols.tiers import asked_tier
+from daemon.relay.upload import Upload
 
 NO_AUDIO = frozenset({"audio_input", "audio_output"})
 NO_IMAGES = frozenset({"image_input", "image_output"})  # its usage does not tell tokens of images apart
-
-
-Reading = Callable[[dict[str, Any], int], Ask]  # a body and its bytes; ApiError 400
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A route: its dialect, the kinds of model and of provider that may serve it, its path there, how it reads a body.
 
-    `names_model`: a request without a model is none; else its dialect has a default.
+    `names_model`: a request without a model is none; else its dialect has a default. `form`: how it reads a body that is a
+    form, if it takes one.
     """
 
     dialect: str
@@ -46,6 +48,7 @@ class Endpoint:
     upstream_path: str
     read: Reading
     names_model: bool = True
+    form: ReadingForm | None = None
 
 
 def read_chat(body: dict[str, Any], size: int) -> Ask:
@@ -78,37 +81,16 @@ def _chat_ask(request: openai_chat.ChatRequest, size: int) -> Ask:
     )
 
 
-def one_shot(read: Reading) -> Reading:
-    """Reads the body of an endpoint that is no conversation, and refuses what would be priced as something else."""
-
-    def checked(body: dict[str, Any], size: int) -> Ask:
-        openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
-        found, others = read(body, size), without_pace(body)
-        return replace(
-            found,
-            unbounded=(*found.unbounded, *unbounded(others)),
-            tier=asked_tier(others)[0],
-            hosted=hosted(body),
-            stored=stored(body),
-        )
-
-    return checked
-
-
-def without_pace(body: dict[str, Any]) -> dict[str, Any]:
-    """A body without the speed of speech: where it is a number it is no service tier."""
-    return {**body, "speed": None} if isinstance(body.get("speed"), int | float) else body
-
-
 CHAT = frozenset({"chat"})
 GENERATE = Endpoint(dialects.GEMINI, CHAT, CONVERSE, "", gemini.read)  # the model is in its URL, see `url_named`
 STREAM_METHOD, WHOLE_METHOD = "streamGenerateContent", "generateContent"
 OPENAI = frozenset({"openai"})
-ONE_SHOT_FIELDS = openai_chat.PRICED_FIELDS | asks.FIELDS
 
 
-def _one_shot(dialect: str, model_type: str, path: str, read: Reading, *, names_model: bool = True) -> Endpoint:
-    return Endpoint(dialect, frozenset({model_type}), OPENAI, path, one_shot(read), names_model)
+def _one_shot(
+    dialect: str, kind: str, path: str, read: Reading, form: ReadingForm | None = None, *, names_model: bool = True
+) -> Endpoint:
+    return Endpoint(dialect, frozenset({kind}), OPENAI, f"/v1/{path}", one_shot.reading(dialect, read), names_model, form)
 
 
 UNIFIED: dict[str, Endpoint] = {
@@ -118,12 +100,16 @@ UNIFIED: dict[str, Endpoint] = {
 } | {
     endpoint.upstream_path: endpoint
     for endpoint in (
-        _one_shot(dialects.OPENAI_COMPLETIONS, "chat", "/v1/completions", openai_completions.read),
-        _one_shot(dialects.OPENAI_EMBEDDINGS, "embedding", "/v1/embeddings", openai_embeddings.read),
-        _one_shot(dialects.OPENAI_IMAGES, "image", "/v1/images/generations", openai_images.read),
-        _one_shot(dialects.OPENAI_SPEECH, "audio", "/v1/audio/speech", openai_audio.read_speech),
-        _one_shot(dialects.OPENAI_MODERATIONS, "moderation", "/v1/moderations", openai_moderations.read, names_model=False),
-        _one_shot(dialects.RERANK, "rerank", "/v1/rerank", rerank.read),
+        _one_shot(dialects.OPENAI_COMPLETIONS, "chat", "completions", openai_completions.read),
+        _one_shot(dialects.OPENAI_EMBEDDINGS, "embedding", "embeddings", openai_embeddings.read),
+        _one_shot(dialects.OPENAI_IMAGES, "image", "images/generations", openai_images.read),
+        _one_shot(dialects.OPENAI_IMAGES, "image", "images/edits", openai_images.read_edit, one_shot.EDIT_FORM),
+        _one_shot(dialects.OPENAI_SPEECH, "audio", "audio/speech", openai_audio.read_speech),
+        _one_shot(
+            dialects.OPENAI_TRANSCRIPTION, "audio", "audio/transcriptions", one_shot.no_form, one_shot.TRANSCRIPTION_FORM
+        ),
+        _one_shot(dialects.OPENAI_MODERATIONS, "moderation", "moderations", openai_moderations.read, names_model=False),
+        _one_shot(dialects.RERANK, "rerank", "rerank", rerank.read),
     )
 }
 # The same as rules of the URL map.
@@ -143,3 +129,47 @@ def url_named(path: str) -> tuple[Endpoint, dict[str, Any]] | None:
 def url_named_at(endpoint: str) -> tuple[Endpoint, dict[str, Any]] | None:
     """The same for a provider's own endpoint, which may leave the version out: 'v1beta/models/x:generateContent'."""
     return url_named(f"/{endpoint}") or url_named(f"/v1beta/{endpoint}")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a billable request brought: its bytes and what they say, or the form that holds them."""
+
+    body: bytes
+    data: dict[str, Any]
+    ask: Ask
+    upload: Upload | None = None
+
+
+async def take_in(
+    gateway: Gateway, request: Request, endpoint: Endpoint, slug: str | None, said: dict[str, Any] | None
+) -> Given:
+    """The body as its endpoint reads it. ApiError when it is none, or too large or too slow."""
+    if endpoint.form is not None and (kind := form_type(request)) is not None:
+        upload = await read_form(gateway, request, kind)
+        try:
+            return Given(b"", upload.form.fields, endpoint.form(upload.form, upload.size), upload)
+        except BaseException:
+            upload.close()
+            raise
+    body = await read_body(gateway, request)
+    try:
+        data = decode_object(body)
+    except InvalidJson as error:
+        if slug is not None:
+            raise ApiError.of(
+                "endpoint_not_allowed",
+                endpoint=f"POST {request.path}",
+                message="Only JSON requests that name a priced model pass to a provider.",
+            ) from error
+        raise ApiError.of("invalid_json", message=f"The request body is not valid JSON: {error}") from error
+    if slug is not None and said is None and endpoint.names_model and "model" not in data:
+        raise ApiError.of(
+            "endpoint_not_allowed",
+            endpoint=f"POST {request.path}",
+            message=f"POST {unquote(request.path)[:200]} names no model: only requests for a priced model, and "
+            "endpoints that the operator allow-listed, pass to a provider.",
+        )
+    if said is not None:
+        data = {**data, **said}
+    return Given(body, data, endpoint.read(data, len(body)))

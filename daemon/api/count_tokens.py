@@ -28,6 +28,7 @@ from daemon.gateway import Gateway
 from daemon.protocols import anthropic_messages, gemini
 from daemon.protocols.rename import json_string, with_members
 from daemon.relay import attempts
+from daemon.relay.passage import JSON
 from daemon.upstream import headers as upstream_headers
 from daemon.upstream.base import Deadlines, UpstreamRequest
 from daemon.upstream.errors import UpstreamError
@@ -193,7 +194,7 @@ async def _natively(request: Request, provider: Provider, deployment: StoredDepl
                 attempts.credential_header(provider, credential),
                 secrets=(key,),
                 user=request.caller.identity.user_id,
-                content_type=attempts.JSON,
+                content_type=JSON,
             ),
             body=body,
             deadlines=Deadlines(min(stored.connect_timeout_ms / 1000, NATIVE_S), NATIVE_S, NATIVE_S, NATIVE_S),

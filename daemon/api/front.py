@@ -17,12 +17,12 @@ from urllib.parse import unquote, unquote_to_bytes
 from daemon import log
 from daemon.api import passthrough
 from daemon.api.auth import Caller, authenticate
-from daemon.api.billable import UNIFIED, Endpoint, url_named, url_named_at
+from daemon.api.billable import UNIFIED, Endpoint, take_in, url_named, url_named_at
 from daemon.api.count_tokens import Question, count_tokens, question_of
 from daemon.api.count_tokens import Request as Counting
+from daemon.api.incoming import Headers, Receive, Request, read_body
 from daemon.api.paths import is_model_list, normalise, provider_endpoint
 from daemon.domain.errors import ApiError
-from daemon.domain.strict_json import InvalidJson, decode_object
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
 from daemon.relay import settlement
@@ -36,12 +36,9 @@ from db.errors import DatabaseUnavailable
 from db.usage import UsageRow
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
-BODY_TIMEOUT_S = 30.0
 READ_ON_S, READ_ON_BYTES = 5.0, 128 << 20
 KEY_PREFIX = secrets.KEY_PREFIX.encode()  # a key in the place of an id would be stored and logged
 _SANE_ID = re.compile(rb"[A-Za-z0-9._:\-]{1,128}")
@@ -104,7 +101,17 @@ class Front:
         raw = scope.get("raw_path") or scope["path"].encode()
         path = normalise(raw.decode("latin-1"), bool(html))
         query = scope["query_string"].decode("latin-1")
-        request = _Request(scope["method"], path, headers, identifier, started, query, client)
+        request = Request(
+            scope["method"],
+            path,
+            query,
+            headers,
+            length=length,
+            receive=receive,
+            request_id=identifier,
+            started=started,
+            client=client,
+        )
         request.unread = chunked is not None or (length is not None and length != b"0")
         try:
             if length is not None and chunked is not None:
@@ -122,34 +129,34 @@ class Front:
                 await client.whole(204, _preflight(headers) if origin is not None else [(b"allow", b"GET, HEAD, POST")], b"")
                 return
             if request.method == "POST" and (endpoint := UNIFIED.get(path)) is not None:
-                await self._billable(gateway, request, endpoint, None, receive, length)
+                await self._billable(gateway, request, endpoint, None)
                 return
             if request.method == "POST" and (question := question_of(path)) is not None:
-                await self._count(gateway, request, question, receive, length)
+                await self._count(gateway, request, question)
                 return
             if request.method == "POST" and (named := url_named(path)) is not None:
-                await self._billable(gateway, request, named[0], None, receive, length, said=named[1])
+                await self._billable(gateway, request, named[0], None, said=named[1])
                 return
             prefixed = provider_endpoint(path)
             if prefixed is not None and not (request.method in ("GET", "HEAD") and is_model_list(prefixed[1])):
-                await self._prefixed(gateway, request, *prefixed, receive, length)
+                await self._prefixed(gateway, request, *prefixed)
                 return
         except ApiError as error:
-            await _answer(gateway, request, error, receive)
+            await _answer(gateway, request, error)
         except ClientGone:
             pass
         except DatabaseUnavailable as error:
             log.error("database unavailable", request_id=identifier, text=error.message)
-            await _answer(gateway, request, ApiError.of("database_unavailable"), receive)
+            await _answer(gateway, request, ApiError.of("database_unavailable"))
         except Exception as error:
             log.exception("request failed", error, request_id=identifier)
-            await _answer(gateway, request, ApiError.of("internal_error"), receive)
+            await _answer(gateway, request, ApiError.of("internal_error"))
         else:
             await self._quart(scope, receive, send, request, common)
         finally:
             _log_access(request)
 
-    async def _quart(self, scope: Scope, receive: Receive, send: Send, request: _Request, common: Headers) -> None:
+    async def _quart(self, scope: Scope, receive: Receive, send: Send, request: Request, common: Headers) -> None:
         async def sending(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 request.client.status = message["status"]
@@ -160,9 +167,7 @@ class Front:
         path, raw_path = unquote(request.path), request.path.encode("latin-1")
         await self._inner({**scope, "path": path, "raw_path": raw_path, "state": state}, receive, sending)
 
-    async def _prefixed(
-        self, gateway: Gateway, request: _Request, slug: str, endpoint: str, receive: Receive, length: bytes | None
-    ) -> None:
+    async def _prefixed(self, gateway: Gateway, request: Request, slug: str, endpoint: str) -> None:
         caller = await authenticate(gateway, request.headers)
         hot = request.method == "POST" and passthrough.is_chat(endpoint)  # never allow-listed unbilled
         if not hot or slug not in gateway.snapshot.catalog.provider_by_slug:
@@ -171,10 +176,10 @@ class Front:
         if provider is None:
             raise ApiError.of("unknown_provider", method=request.method, path=request.path, provider=slug)
         if request.method == "POST" and provider.stored.protocol == "gemini" and (named := url_named_at(endpoint)) is not None:
-            await self._billable(gateway, request, named[0], slug, receive, length, caller, said=named[1])
+            await self._billable(gateway, request, named[0], slug, caller, said=named[1])
             return
         if not hot and passthrough.allowed(provider.stored.allow_endpoints, request.method, unquote(endpoint)):
-            await self._forward(gateway, request, slug, endpoint, receive, length)
+            await self._forward(gateway, request, slug, endpoint)
             return
         if request.method != "POST":
             raise ApiError.of(
@@ -183,16 +188,14 @@ class Front:
                 message=f"{request.method} {unquote(request.path)[:200]} is not allowed: only requests for a priced model, and "
                 "endpoints that the operator allow-listed, pass to a provider.",
             )
-        await self._billable(gateway, request, passthrough.endpoint_of(endpoint), slug, receive, length, caller)
+        await self._billable(gateway, request, passthrough.endpoint_of(endpoint), slug, caller)
 
     async def _billable(
         self,
         gateway: Gateway,
-        request: _Request,
+        request: Request,
         endpoint: Endpoint,
         slug: str | None,
-        receive: Receive,
-        length: bytes | None,
         caller: Caller | None = None,
         said: dict[str, Any] | None = None,
     ) -> None:
@@ -203,28 +206,8 @@ class Front:
         if caller is None:
             caller = await authenticate(gateway, request.headers)
         request.user = caller.identity.user
-        body = await read_body(gateway, request, receive, length)
         try:
-            try:
-                data = decode_object(body)
-            except InvalidJson as error:
-                if slug is not None:
-                    raise ApiError.of(
-                        "endpoint_not_allowed",
-                        endpoint=f"POST {request.path}",
-                        message="Only JSON requests that name a priced model pass to a provider.",
-                    ) from error
-                raise ApiError.of("invalid_json", message=f"The request body is not valid JSON: {error}") from error
-            if slug is not None and said is None and endpoint.names_model and "model" not in data:
-                raise ApiError.of(
-                    "endpoint_not_allowed",
-                    endpoint=f"POST {request.path}",
-                    message=f"POST {unquote(request.path)[:200]} names no model: only requests for a priced model, and "
-                    "endpoints that the operator allow-listed, pass to a provider.",
-                )
-            if said is not None:
-                data = {**data, **said}
-            ask = endpoint.read(data, len(body))
+            given = await take_in(gateway, request, endpoint, slug, said)
         except ApiError as error:
             await self._record_refusal(gateway, request, caller, error)
             raise
@@ -239,9 +222,10 @@ class Front:
             query=request.query,
             presented_key=caller.key,
             headers=request.headers,
-            body=body,
-            data=data,
-            ask=ask,
+            body=given.body,
+            data=given.data,
+            ask=given.ask,
+            upload=given.upload,
             model_types=endpoint.model_types,
             protocols=endpoint.protocols if slug is None else None,
             dialect=endpoint.dialect,
@@ -253,7 +237,7 @@ class Front:
         # Hypercorn says http.disconnect when the client left, and also when the reply is complete. A reply that will
         # never be complete ends this wait by cancelling it; returning then closes the connection.
         try:
-            await _until_gone(receive)
+            await _until_gone(request.receive)
         except asyncio.CancelledError:
             if not exchange.ended and not request.client.gone:
                 exchange.leave()
@@ -261,22 +245,20 @@ class Front:
             return
         exchange.leave()
 
-    async def _count(
-        self, gateway: Gateway, request: _Request, question: Question, receive: Receive, length: bytes | None
-    ) -> None:
+    async def _count(self, gateway: Gateway, request: Request, question: Question) -> None:
         caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
         await gateway.snapshot.refresh()
-        body = await read_body(gateway, request, receive, length)
+        body = await read_body(gateway, request)
         record = self._record(request, caller, status="ok", http_status=200, code=None)
         reply = await count_tokens(Counting(gateway, caller, question, record, body, request.headers, request.query))
         await request.client.whole(200, [(b"content-type", b"application/json")], reply)
 
-    async def _record_refusal(self, gateway: Gateway, request: _Request, caller: Caller, error: ApiError) -> None:
+    async def _record_refusal(self, gateway: Gateway, request: Request, caller: Caller, error: ApiError) -> None:
         record = self._record(request, caller, status="refused", http_status=error.http_status, code=error.code)
         await settlement.refused(gateway, record)
 
-    def _record(self, request: _Request, caller: Caller, *, status: str, http_status: int, code: str | None) -> UsageRow:
+    def _record(self, request: Request, caller: Caller, *, status: str, http_status: int, code: str | None) -> UsageRow:
         return UsageRow(
             request_id=request.request_id,
             at=clock.now_ms(),
@@ -293,15 +275,13 @@ class Front:
     async def _forward(
         self,
         gateway: Gateway,
-        request: _Request,
+        request: Request,
         slug: str,
         endpoint: str,
-        receive: Receive,
-        length: bytes | None,
     ) -> None:
         caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
-        body = await read_body(gateway, request, receive, length)
+        body = await read_body(gateway, request)
         provider = gateway.snapshot.catalog.provider_by_slug[slug]
         work = forward(
             gateway,
@@ -316,7 +296,7 @@ class Front:
             body=body,
         )
         task = gateway.tasks.spawn(work, name=f"forward {request.request_id}", report=False)
-        watch = asyncio.ensure_future(_until_gone(receive))
+        watch = asyncio.ensure_future(_until_gone(request.receive))
         try:
             await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
@@ -328,55 +308,12 @@ class Front:
             raise problem
 
 
-class _Request:
-    """What the front knows of a request, and for the access log."""
-
-    __slots__ = ("client", "headers", "method", "path", "query", "request_id", "started", "unread", "user")
-
-    def __init__(
-        self, method: str, path: str, headers: Headers, request_id: str, started: float, query: str, client: Client
-    ) -> None:
-        self.method = method
-        self.path = path
-        self.headers = headers
-        self.request_id = request_id
-        self.started = started
-        self.query = query
-        self.client = client
-        self.unread = False  # more of the body may come
-        self.user: str | None = None
-
-
-async def read_body(gateway: Gateway, request: _Request, receive: Receive, length: bytes | None) -> bytes:
-    """The whole body; 413 when it is, or says that it is, too large; 408 when a part of it is too slow."""
-    limit = gateway.settings.max_body_bytes
-    if length is not None and (not length.isdigit() or int(length) > limit):
-        raise ApiError.of("payload_too_large", limit=limit)
-    parts: list[bytes] = []
-    size, request.unread = 0, True
-    while request.unread:
-        try:
-            with gateway.watchdog.wait(BODY_TIMEOUT_S):
-                message = await receive()
-        except TimeoutError:
-            raise ApiError.of("request_timeout") from None
-        if message["type"] == "http.disconnect":
-            raise ClientGone("the client left before its request was complete")
-        part, request.unread = message.get("body", b""), message.get("more_body", False)
-        size += len(part)
-        if size > limit:
-            raise ApiError.of("payload_too_large", limit=limit)
-        if part:
-            parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
 async def _until_gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _answer(gateway: Gateway, request: _Request, error: ApiError, receive: Receive) -> None:
+async def _answer(gateway: Gateway, request: Request, error: ApiError) -> None:
     client = request.client
     status, head, body = dialects.error_reply(error, dialects.envelope_of(request.path), request.request_id)
     if client.close_after:
@@ -387,7 +324,7 @@ async def _answer(gateway: Gateway, request: _Request, error: ApiError, receive:
             return
         await client.start(status, [*head, (b"content-length", b"%d" % len(body))])
         await client.write(body)
-        await _read_on(gateway.watchdog, receive)
+        await _read_on(gateway.watchdog, request.receive)
         await client.finish()
     except ClientGone:
         return
@@ -430,7 +367,7 @@ async def _refuse_websocket(gateway: Gateway, scope: Scope, receive: Receive, se
     log.info("websocket refused", path=path, request_id=request_id)
 
 
-def _log_access(request: _Request) -> None:
+def _log_access(request: Request) -> None:
     client = request.client
     log.info(
         "request",

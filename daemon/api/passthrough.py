@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
-from daemon.api.billable import ONE_SHOT_FIELDS, UNIFIED, Endpoint, Reading, read_chat_loosely, without_pace
+from daemon.api import one_shot
+from daemon.api.billable import UNIFIED, Endpoint, read_chat_loosely
+from daemon.api.one_shot import Reading
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import meter_of
-from daemon.protocols import dialects, openai_chat, openai_images
+from daemon.protocols import dialects, openai_audio, openai_chat, openai_images
 from daemon.protocols.bounds import hosted, media_parts, stored, unbounded
 from daemon.protocols.dialects import DIALECTS
 from daemon.protocols.tiers import asked_tier
@@ -29,6 +31,7 @@ LIMIT_OF = {"responses": "max_output_tokens", "messages": "max_tokens", "complet
 DIALECT_OF = {"responses": dialects.OPENAI_RESPONSES, "messages": dialects.ANTHROPIC_MESSAGES}
 # The same, with bounds of their own where the body has the form that they are known for.
 ONE_SHOT = {path.removeprefix("/v1/"): known for path, known in UNIFIED.items() if DIALECTS[known.dialect].protocol is None}
+ONE_SHOT["audio/translations"] = replace(ONE_SHOT["audio/transcriptions"], upstream_path="/v1/audio/translations")
 COUNTS = ("n", "best_of", "num_generations", "num_outputs", "num_images", "candidate_count")
 # What stands under these is not paid for by the tokens of one request (jobs, stored things), or would let its caller
 # work with the operator's account without the gateway (sessions).
@@ -66,21 +69,22 @@ def endpoint_of(path: str) -> Endpoint:
         return Endpoint(dialects.OPENAI_CHAT, CHAT, EVERY_PROTOCOL, "/v1/chat/completions", read_chat_loosely)
     known = ONE_SHOT.get(path)
     if known is not None:
-        return replace(known, model_types=ANY, protocols=EVERY_PROTOCOL, read=_loosely(known.read, path))
+        return replace(known, model_types=ANY, protocols=EVERY_PROTOCOL, read=_loosely(known, path))
     dialect = DIALECT_OF.get(path, dialects.RAW)
     return Endpoint(dialect, ANY, EVERY_PROTOCOL, f"/v1/{path}", lambda body, size: read_any(body, size, path))
 
 
-def _loosely(read: Reading, path: str) -> Reading:
+def _loosely(endpoint: Endpoint, path: str) -> Reading:
     """Reads a body by its endpoint's own form and by what bounds the cost of any; one of another form by the latter alone."""
 
     def loose(body: dict[str, Any], size: int) -> Ask:
+        others = one_shot.without_own(endpoint.dialect, body)
         try:
-            exact = read(body, size)
+            exact = endpoint.read(body, size)
         except ApiError:
-            openai_chat.refuse_lookalikes(body, ONE_SHOT_FIELDS)
-            return read_any(without_pace(body), size, path)
-        other = read_any({**without_pace(body), "model": exact.model}, size, path)
+            openai_chat.refuse_lookalikes(body, one_shot.FIELDS)
+            return read_any(others, size, path)
+        other = read_any({**others, "model": exact.model}, size, path)
         limit, most = exact.output_limit, {meter_of(key): count for key, count in other.extra.items()}
         return replace(
             exact,
@@ -120,6 +124,7 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
     proper = LIMIT_OF.get(path.lower().rpartition("/")[2], "")
     n = max(_count(body, name) or 1 for name in COUNTS)
     images = "images" in path.lower().split("/")
+    elsewhere = [name for name in openai_audio.UNBOUNDED if "audio" in path.lower().split("/") and body.get(name) is not None]
     extra: dict[str, int] = {}
     if path.lower().endswith("audio/speech"):
         extra["character"] = len(body["input"]) if isinstance(body.get("input"), str) else size
@@ -135,7 +140,7 @@ def read_any(body: dict[str, Any], size: int, path: str) -> Ask:
         n=n,
         media_parts=0 if images else media_parts(body),
         features=frozenset(),
-        unbounded=tuple(unbounded(body)),
+        unbounded=(*unbounded(body), *elsewhere),
         extra=extra,
         tier=asked_tier(body)[0],
         hosted=hosted(body),

@@ -30,7 +30,6 @@ from db import credentials as stored_credentials
 MOST_CONNECT_RETRIES = 1
 CREDENTIAL_REFUSED = frozenset({401, 402, 403})
 CALLERS_MISTAKE = frozenset({400, 404, 409, 413, 415, 422})
-JSON = b"application/json"  # it was read as that, so it is sent as that
 ERROR_BODY_BYTES = 64 * 1024  # masking it takes the event loop for milliseconds
 NO_ADDRESS = "http://demo.invalid"  # the demo provider needs none
 
@@ -128,7 +127,7 @@ async def _send(
             credential_header(candidate.provider, credential),
             secrets=(call.presented_key,),
             user=call.identity.user_id,
-            content_type=JSON,
+            content_type=outgoing.content_type,
         ),
         body=outgoing.body,
         deadlines=deadlines_of(candidate),

@@ -10,6 +10,7 @@ from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import Terms
 from daemon.relay.passage import Passage
+from daemon.relay.upload import Upload
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
 
@@ -18,7 +19,8 @@ from db.snapshot import StoredDeployment, StoredModel
 class Call:
     """One authenticated request; never changed, but replaced.
 
-    `provider` is set on provider-prefixed routes, which are relayed verbatim.
+    `provider` is set on provider-prefixed routes, which are relayed verbatim. The body is either `body`, read as `data`, or
+    the form in `upload`, whose fields `data` holds; the exchange closes it.
     """
 
     request_id: str
@@ -39,7 +41,12 @@ class Call:
     dialect: str
     envelope: str
     provider: str | None = None
-    file_bytes: int = 0
+    upload: Upload | None = None
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the files that it brought."""
+        return self.upload.form.file_bytes if self.upload is not None else 0
 
     @property
     def verbatim(self) -> bool:

@@ -118,6 +118,8 @@ class Exchange:
                 await self._answer(ApiError.of("internal_error"))
         finally:
             gateway.metrics.running(-1)
+            if self._call.upload is not None:
+                self._call.upload.close()
             if self._drain_deadline is not None:
                 self._drain_deadline.cancel()
             if self._draining_upstream:

@@ -9,9 +9,11 @@ from typing import Any, Final, Protocol
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols.dialects import Dialect, Reader
+from daemon.upstream.base import Body
 
 Header = tuple[bytes, bytes]
 EVENTS: Final = b"text/event-stream"
+JSON: Final = b"application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,9 @@ class Outgoing:
 
     path: str
     query: str
-    body: bytes
+    body: Body
     headers: list[Header]
+    content_type: bytes = JSON  # it was read as that, so it is sent as that
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,9 @@ class Same:
 
     def outgoing(self, lowered_output: int | None) -> Outgoing:
         call = self._call
+        if call.upload is not None:
+            kind = call.upload.form.content_type.encode()
+            return Outgoing(call.upstream_path, call.query, call.upload.body(self._upstream_name), call.headers, kind)
         body = self.dialect.request(
             call.body, call.data, model=self._upstream_name, include_usage=self._asks_usage, max_tokens=lowered_output
         )

@@ -14,10 +14,9 @@ from daemon.protocols.base import ChatProtocol, StreamEncoder
 from daemon.protocols.decoded_reader import DecodedReader
 from daemon.protocols.dialects import ANTHROPIC_MESSAGES, GEMINI, OPENAI_CHAT, OPENAI_RESPONSES, Dialect
 from daemon.relay.call import Call
-from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
+from daemon.relay.passage import EVENTS, JSON, Outgoing, Stream, Whole
 
 SENT_EVENTS: Final = b"text/event-stream; charset=utf-8"
-JSON: Final = b"application/json"
 PATHS: Final = {
     OPENAI_CHAT: "/v1/chat/completions",
     OPENAI_RESPONSES: "/v1/responses",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from daemon.upstream.send import Deadlines, UpstreamRequest
+from daemon.upstream.send import Body, Deadlines, SizedBody, UpstreamRequest
 
-__all__ = ["Deadlines", "Upstream", "UpstreamReply", "UpstreamRequest"]
+__all__ = ["Body", "Deadlines", "SizedBody", "Upstream", "UpstreamReply", "UpstreamRequest"]
 
 
 class UpstreamReply(Protocol):

@@ -14,7 +14,7 @@ from functools import lru_cache
 import httpx
 
 from daemon.upstream.errors import UpstreamBroken, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from daemon.upstream.send import Body, Deadlines, Upstream, UpstreamReply, UpstreamRequest
+from daemon.upstream.send import Body, Deadlines, SizedBody, Upstream, UpstreamReply, UpstreamRequest
 
 # Extensions of a request that our transport understands, and of a reply that it gives.
 DEADLINES, ON_SENDING, REPLY, ADDRESS = "deadlines", "on_sending", "reply", "address"
@@ -74,9 +74,13 @@ class UpstreamTransport(httpx.AsyncBaseTransport):
         if address is None:  # built by httpx's client, which adds headers of its own
             address = str(request.url)
             headers = [header for header in headers if header[0].lower() not in (b"user-agent", b"cookie")]
-        body: Body = request.stream.__aiter__()
+        body: Body
         if isinstance(request.stream, httpx.ByteStream):
             body = await request.aread() or None
+        elif isinstance(request.stream, _Sized):
+            body = request.stream.body
+        else:
+            body = request.stream.__aiter__()
         message = UpstreamRequest(
             request.method,
             address,
@@ -111,8 +115,18 @@ class _Chunked(httpx.AsyncByteStream):
         return self._body
 
 
+class _Sized(httpx.AsyncByteStream):
+    def __init__(self, body: SizedBody) -> None:
+        self.body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self.body.chunks()
+
+
 def _stream(body: Body) -> httpx.AsyncByteStream:
-    return httpx.ByteStream(body or b"") if body is None or isinstance(body, bytes) else _Chunked(body)
+    if body is None or isinstance(body, bytes):
+        return httpx.ByteStream(body or b"")
+    return _Sized(body) if isinstance(body, SizedBody) else _Chunked(body)
 
 
 class _Body(httpx.AsyncByteStream):

@@ -32,7 +32,16 @@ MAX_INTERIM_REPLIES = 8
 NEVER = float("inf")
 USER_AGENT = b"gatewayctl"
 
-Body = bytes | AsyncIterator[bytes] | None
+
+@dataclass(frozen=True, slots=True)
+class SizedBody:
+    """A body of known length that is not in memory. `chunks` begins anew at each call, so a request can be sent again."""
+
+    length: int
+    chunks: Callable[[], AsyncGenerator[bytes, None]]
+
+
+Body = bytes | SizedBody | AsyncIterator[bytes] | None
 
 _HEADERS = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+: [\t\x20-\x7e\x80-\xff]*\r\n)*")
 _METHOD = re.compile(r"[A-Z]{1,20}")
@@ -58,8 +67,9 @@ class Deadlines:
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """`url` absolute and percent-encoded, sent as it is. `headers` go out in this order after Host; framing
-    headers among them are replaced. A body that is an iterator is sent chunked. `on_sending` is called when there is
-    a connection, right before the first byte goes out: from then on the provider may have seen the request."""
+    headers among them are replaced. A body that is an iterator is sent chunked, any other with its length. `on_sending` is
+    called when there is a connection, right before the first byte goes out: from then on the provider may have seen the
+    request."""
 
     method: str
     url: str
@@ -265,30 +275,54 @@ class UpstreamReply:
                 break
         raise UpstreamBroken("the provider sent no final reply", reason="interim")
 
-    async def _upload(self, body: AsyncIterator[bytes]) -> None:
-        """Send a body of unknown length. The provider's clock stands while we wait for the body itself."""
-        wire, clock = self._wire, self._clock
+    async def _upload(self, body: SizedBody | AsyncIterator[bytes]) -> None:
+        """Send a body. The provider's clock stands while we wait for the body itself."""
         try:
-            clock.pause()
-            async for piece in body:
-                clock.resume()
-                if not piece:
-                    continue
-                if wire.transport is None:
-                    return
-                wire.transport.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-                await wire.drain()
-                clock.restart()
-                clock.pause()
-            clock.resume()
-            clock.restart()
-            if wire.transport is not None:
-                wire.transport.write(b"0\r\n\r\n")
+            self._clock.pause()
+            await (self._send_sized(body) if isinstance(body, SizedBody) else self._send_chunked(body))
+            self._clock.resume()
+            self._clock.restart()
         except aiohttp.ClientConnectionError:
-            wire.fail()  # the reply's reader reports it
+            self._wire.fail()  # the reply's reader reports it
         except Exception as error:  # of the caller's body: comes out of send()
             self._failure = self._failure or error
-            wire.fail()
+            self._wire.fail()
+
+    async def _send_chunked(self, body: AsyncIterator[bytes]) -> None:
+        async for piece in body:
+            if piece and not await self._send_piece(b"%x\r\n%b\r\n" % (len(piece), piece)):
+                return
+        self._write(b"0\r\n\r\n")
+
+    async def _send_sized(self, body: SizedBody) -> None:
+        left = body.length
+        async with contextlib.aclosing(body.chunks()) as pieces:
+            async for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError("a body is longer than its length")
+                if left == 0:
+                    self._write(piece)  # the last one: whoever answers it has had all
+                    return
+                if not await self._send_piece(piece):
+                    return
+        raise ValueError("a body is shorter than its length")
+
+    async def _send_piece(self, data: bytes) -> bool:
+        """False when the connection is gone."""
+        self._clock.resume()
+        if not self._write(data):
+            return False
+        await self._wire.drain()
+        self._clock.restart()
+        self._clock.pause()
+        return True
+
+    def _write(self, data: bytes) -> bool:
+        if self._wire.transport is None:
+            return False
+        self._wire.transport.write(data)
+        return True
 
     async def _next(self) -> bytes:
         """What has arrived, at least one byte; b"" at the end, when the connection has been given back."""
@@ -442,8 +476,8 @@ def _head(request: UpstreamRequest, origin: Origin, target: bytes, agent: bytes)
     if not has_agent:
         lines.append(b"User-Agent: %b\r\n" % agent)
     body = request.body
-    if isinstance(body, bytes):
-        lines.append(b"Content-Length: %d\r\n" % len(body))
+    if isinstance(body, bytes | SizedBody):
+        lines.append(b"Content-Length: %d\r\n" % (len(body) if isinstance(body, bytes) else body.length))
     elif body is not None:
         lines.append(b"Transfer-Encoding: chunked\r\n")
     elif request.method in ("POST", "PUT", "PATCH"):

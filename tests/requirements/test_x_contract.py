@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -338,8 +339,11 @@ def models(world: World) -> dict[str, str]:
     return made
 
 
-def body_of(path: str, models: dict[str, str]) -> dict[str, Any]:
-    """A small request of the kind that an endpoint takes."""
+def body_of(path: str, models: dict[str, str]) -> dict[str, Any] | bytes:
+    """A small request of the kind that an endpoint takes; bytes: a form."""
+    if path.endswith("/transcriptions"):
+        named = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n%b\r\n' % models["audio"].encode()
+        return named + b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n?\r\n--x--\r\n'
     if path.endswith("/responses"):
         return {"model": CHAT, "input": "x"}
     if path.endswith("/messages"):
@@ -360,12 +364,18 @@ def test_every_route_is_billed_or_written_down_as_free(world: World, tmp_path: P
     rich = world.person()
     own = ("v1/embeddings", "any/thing", *(path.removeprefix("/v1/") for path in UNIFIED))
     spellings = [*UNIFIED, *(f"/v1/openai/{endpoint}" for endpoint in own)]
+
+    def post(path: str, key: str | None) -> httpx.Response:
+        body = body_of(path, models)
+        headers = {"Content-Type": "multipart/form-data; boundary=x"} if isinstance(body, bytes) else {}
+        return world.gateway.post(path, key, body, headers=headers)
+
     for path in spellings:
-        error_of(world.gateway.post(path, None, body_of(path, models)), 401, "missing_api_key")
-        error_of(world.gateway.post(path, poor.key, body_of(path, models)), 402, "insufficient_balance")
+        error_of(post(path, None), 401, "missing_api_key")
+        error_of(post(path, poor.key), 402, "insufficient_balance")
         assert world.openai.requests == []
     for number, path in enumerate(spellings, 1):
-        assert world.gateway.post(path, rich.key, body_of(path, models)).status_code == 200, path
+        assert post(path, rich.key).status_code == 200, path
         assert len(world.openai.requests) == number
     assert world.home.balance(rich.name) != "5"
 
