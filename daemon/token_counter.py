@@ -22,8 +22,8 @@ class TokenCounter:
         self._loading = False
 
     async def prompt_bound(self, body: dict[str, Any], dialect: str = OPENAI_CHAT) -> int:
-        """Prompt tokens of a conversation by a real tokeniser, with room for other vocabularies."""
-        return counted_bound(await self.estimate_prompt(body, dialect, at_once=False))
+        """The most prompt tokens of a conversation by a real tokeniser, with room for other vocabularies."""
+        return counted_bound(await self._run(partial(_count_bound, body, dialect), at_once=False))
 
     async def estimate_prompt(self, body: dict[str, Any], dialect: str = OPENAI_CHAT, *, at_once: bool) -> int:
         """Prompt tokens as counted, for usage that the upstream did not report.
@@ -69,9 +69,18 @@ def _load_vocabulary() -> None:
 
 
 def _count_prompt(body: dict[str, Any], dialect: str, *, at_once: bool) -> int:
-    from daemon.domain.estimate import count_prompt
+    from daemon.domain.estimate import count_everything, count_prompt
 
-    return count_prompt(as_chat_completion(dialect, body), at_once=at_once)
+    chat = as_chat_completion(dialect, body)
+    if chat is body and dialect != OPENAI_CHAT:  # one that only its own dialect can carry
+        return count_everything(body, at_once=at_once)
+    return count_prompt(chat, at_once=at_once)
+
+
+def _count_bound(body: dict[str, Any], dialect: str, *, at_once: bool) -> int:
+    from daemon.domain.estimate import count_everything
+
+    return max(_count_prompt(body, dialect, at_once=at_once), count_everything(body, at_once=at_once))
 
 
 def _count_text(text: str, *, at_once: bool) -> int:

@@ -18,7 +18,15 @@ from typing import Any, Final
 from daemon.domain.countable import Countable
 
 __all__ = [
-    *("approximate_tokens", "count_output", "count_parts", "count_prompt", "count_tokens", "load_vocabulary"),
+    *(
+        "approximate_tokens",
+        "count_everything",
+        "count_output",
+        "count_parts",
+        "count_prompt",
+        "count_tokens",
+        "load_vocabulary",
+    ),
     "vocabulary_is_loaded",
 ]
 
@@ -98,6 +106,24 @@ def count_prompt(body: dict[str, Any], *, at_once: bool = False) -> int:
     if isinstance(shape := body.get("response_format"), dict) and "json_schema" in shape:
         texts.append(json.dumps(shape["json_schema"]))
     return tokens + sum(count_tokens(text, at_once=at_once) for text in texts)
+
+
+def count_everything(body: object, *, at_once: bool = False) -> int:
+    """The tokens of all texts, names and numbers of a request, wherever they stand: for a bound, as hosts may read fields
+    that nobody here knows. Media count as text.
+    """
+    texts: list[str] = []
+    waiting = [body]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            texts.extend(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+        elif value is not None:
+            texts.append(value if isinstance(value, str) else str(value))
+    return count_tokens("\n".join(texts), at_once=at_once)
 
 
 def count_parts(found: Countable) -> int:

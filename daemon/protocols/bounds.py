@@ -11,14 +11,15 @@ from daemon.protocols.tiers import asked_tier
 __all__ = ["hosted", "media_parts", "stored", "unbounded"]
 
 MEDIA_TYPES: Final = frozenset(
-    ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url", "video")
-)
+    ("image", "image_url", "input_image", "input_audio", "audio", "file", "input_file", "document", "video_url", "video",
+     "computer_screenshot", "document_url", "image_file", "input_video", "container_upload")
+)  # fmt: skip
 # Fields that make the host do work whose cost the body does not bound.
 UNBOUNDED: Final = (
     *openai_chat.UNBOUNDED_FIELDS, "background", "container", "prompt_cache_retention", "assistant_id", "thread_id", "agent_id",
 )  # fmt: skip
 # Fields by which the provider puts what it has stored before the prompt.
-STORED: Final = ("previous_response_id", "conversation")
+STORED: Final = ("previous_response_id", "conversation", "previous_interaction_id")
 DEEPEST: Final = 8
 
 
@@ -47,9 +48,17 @@ def unbounded(body: dict[str, Any]) -> list[str]:
 def stored(body: dict[str, Any]) -> bool:
     """Whether the prompt has parts that the provider stored: an earlier response, a conversation, an item by its id."""
     items = body.get("input")
-    if isinstance(items, list) and any(isinstance(item, dict) and item.get("type") == "item_reference" for item in items):
+    if isinstance(items, list) and any(isinstance(item, dict) and _is_reference(item) for item in items):
         return True
     return any(body.get(name) not in (None, False, "", {}) for name in STORED)
+
+
+def _is_reference(item: dict[str, Any]) -> bool:
+    """Whether an item of the Responses API's input stands for one that the provider stored; its type may be left out."""
+    kind = item.get("type")
+    if kind == "image_generation_call":
+        return not item.get("result")
+    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
 
 
 def hosted(body: dict[str, Any]) -> dict[str, int]:

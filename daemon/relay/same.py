@@ -11,6 +11,7 @@ from daemon.protocols.dialects import DIALECTS, GEMINI, OPENAI_CHAT, Dialect, Wa
 from daemon.protocols.unread_reader import LastByte, UnreadReader
 from daemon.relay.call import Call
 from daemon.relay.passage import EVENTS, Outgoing, Stream, Whole
+from daemon.upstream.headers import without_reply_parameters
 from db.snapshot import StoredDeployment, StoredProvider
 
 BINARY = (b"audio/", b"video/", b"image/", b"application/octet-stream")
@@ -46,10 +47,11 @@ class Same:
         body = self.dialect.request(
             call.body, call.data, model=self._upstream_name, include_usage=self._asks_usage, max_tokens=lowered_output
         )
-        path = call.upstream_path
         if self.dialect.name == GEMINI:
-            path = gemini.path_of(self._upstream_name, call.ask.stream)
-        return Outgoing(path, call.query, body, call.headers)
+            # Nothing else of its query: it could leave the usage out of the reply, or ask for bytes that nobody here reads.
+            query = "alt=sse" if call.ask.stream and not dialects.is_array(call.endpoint, call.query) else ""
+            return Outgoing(gemini.path_of(self._upstream_name, call.ask.stream), query, body, call.headers)
+        return Outgoing(call.upstream_path, without_reply_parameters(call.query), body, call.headers)
 
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict):

@@ -33,6 +33,8 @@ REQUEST_BY_PROTOCOL: dict[str, frozenset[bytes]] = {
     "openai": frozenset((b"openai-beta",)),
     "anthropic": frozenset((b"anthropic-version", b"anthropic-beta")),
 }
+# Stays behind: Google's servers answer in bytes of another kind to those who accept them.
+NOT_BY_PROTOCOL: dict[str, frozenset[bytes]] = {"gemini": frozenset((b"accept",))}
 # May stand more than once; of all others the first one goes.
 LISTS = frozenset((b"accept", b"openai-beta", b"anthropic-beta", b"tracestate"))
 
@@ -48,6 +50,8 @@ REPLY_HEADERS: dict[bytes, bytes] = {
 }
 
 SECRET_PARAMETERS = frozenset(("key", "api_key", "api-key", "apikey", "access_token"))
+# Parameters of any request to Google's servers (also behind a "$") that say how its reply is written, and what is left out.
+REPLY_PARAMETERS = frozenset(("alt", "callback", "fields"))
 
 MASK = "[redacted]"
 HOST_MASK = "[upstream]"
@@ -97,7 +101,7 @@ def request_headers(
     `user`, an idempotency key is made theirs: customers share an account, and the same key would bring one the reply of
     another. `content_type` replaces what the customer said: a body must not be read as something else than was priced.
     """
-    allowed = REQUEST_HEADERS | REQUEST_BY_PROTOCOL.get(protocol, frozenset())
+    allowed = (REQUEST_HEADERS | REQUEST_BY_PROTOCOL.get(protocol, frozenset())) - NOT_BY_PROTOCOL.get(protocol, frozenset())
     kept: list[Header] = []
     seen: set[bytes] = set()
     for name, value in client:
@@ -152,6 +156,14 @@ def clean_query(query: str, *, secrets: Sequence[str] = ()) -> str:
             continue
         kept.append(parameter)
     return "&".join(kept).strip("&")
+
+
+def without_reply_parameters(query: str) -> str:
+    """The query without what could hide a reply's usage from the gateway; the rest is untouched."""
+    if not query:
+        return ""
+    parameters = query.split("&")
+    return "&".join(p for p in parameters if unquote_plus(p.partition("=")[0]).lower().lstrip("$") not in REPLY_PARAMETERS)
 
 
 def join_url(base_url: str, path: str, query: str = "") -> str:
