@@ -281,7 +281,10 @@ class _Relay:
         if found is not None and (whole or delivered or gone):
             if left_out := settlement.untold(self._call, self._plan, found):
                 return settlement.completed(found, await self._estimated(at_once=not whole), left_out)
-            if reader is None or not reader.early_usage or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
+            if reader is None or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
+                return found
+            # Gemini tells the usage so far in every event, at first without the tokens of the answer.
+            if not reader.early_usage and (whole or reader.finish_reasons or found.output_tokens > found.reasoning):
                 return found
             return await self._at_least_delivered(found, reader.estimate_text(), at_once=not whole)
         if whole or delivered or (gone and self._sent):

@@ -20,7 +20,7 @@ import httpx
 
 from daemon.protocols import dialects
 from tests.support.gateway import Gateway, Home, User, make_home
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import ScriptedUpstream, chat_reply
 
 CHAT, RESPONSES, MESSAGES, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini"
 ALL = (CHAT, RESPONSES, MESSAGES, GEMINI)
@@ -53,6 +53,11 @@ class Side:
     provider: str
     model: str
     upstream: ScriptedUpstream
+
+    @property
+    def alias(self) -> str:
+        """Another name of the model."""
+        return f"also-{self.model}"
 
 
 @dataclass
@@ -115,8 +120,17 @@ def build(stack: ExitStack, directory: Path) -> Crossing:
         version = "v1beta" if dialect == GEMINI else "v1"
         home.ok("providers", "add", slug, "--protocol", protocol, "--base-url", f"{upstream.url}/{version}", *api)
         home.ok("credentials", "add", slug, "--from-env", "S", env={"S": SECRET})
-        home.ok("models", "add", model, "--provider", slug, *model_options())
+        home.ok("models", "add", model, "--provider", slug, "--alias", f"also-{model}", *model_options())
         sides[dialect] = Side(dialect, slug, model, upstream)
     stack.callback(home.close)
     user = home.user("carol", "--group", "all", balance="10000")
-    return Crossing(home, home.start(), sides, user)
+    made = Crossing(home, home.start(), sides, user)
+    _load_vocabulary(made)
+    return made
+
+
+def _load_vocabulary(crossing: Crossing) -> None:
+    """Let the daemon count something: what it counts of streams that break is an approximation until it did once."""
+    side = crossing.sides[CHAT]
+    side.upstream.script(chat_reply("a few words", None))
+    crossing.post(path_of(CHAT, side.model), {"model": side.model, "messages": [{"role": "user", "content": "hi"}]})

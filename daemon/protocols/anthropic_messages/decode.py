@@ -36,6 +36,7 @@ from daemon.protocols.anthropic_messages.values import (
     required_text,
     unsupported,
 )
+from daemon.protocols.closed_schema import is_closed
 
 __all__ = ["decode_request"]
 
@@ -191,7 +192,8 @@ def _output_format(body: Body) -> OutputFormat | None:
         raise invalid(at + ".type", "it must be json_schema")
     if shape.get("schema") is None:
         raise missing(at + ".schema")
-    return OutputFormat(optional_object(shape, "schema", at + "."), strict=True)
+    schema = optional_object(shape, "schema", at + ".")
+    return OutputFormat(schema, strict=True if is_closed(schema) else None)
 
 
 def _reasoning(body: Body, dropped: list[str]) -> Reasoning | None:

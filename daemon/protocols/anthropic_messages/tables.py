@@ -50,7 +50,10 @@ REQUEST: Final[Table] = {
         CARRIED,
         "enabled: its budget; adaptive, between_tools: adaptive; disabled: a budget of 0; display: summary; proofs are wanted",
     ),
-    "output_config": (CARRIED, "effort (max becomes xhigh) and format; task_budget is dropped"),
+    "output_config": (
+        CARRIED,
+        "effort (max becomes xhigh) and format, enforced where every provider can: see closed_schema; task_budget is dropped",
+    ),
     "output_format": (CARRIED, "the older name of output_config.format"),
     "metadata": (CARRIED, "user_id as the user"),
     "service_tier": (CARRIED, "standard_only becomes default"),

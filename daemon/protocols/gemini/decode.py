@@ -20,6 +20,7 @@ from daemon.domain.chat import (
     ToolResult,
 )
 from daemon.domain.usage import MAX_COUNT
+from daemon.protocols.closed_schema import is_closed
 from daemon.protocols.gemini.parts import CallIds, decode_parts
 from daemon.protocols.gemini.schemas import json_schema
 from daemon.protocols.gemini.tables import CONFIG, DETAILS, DROPPED, EFFORTS, REFUSED, REQUEST, TIERS
@@ -242,7 +243,7 @@ def _output_format(config: Body) -> OutputFormat | None:
     if kind == "text/plain":
         return None
     if kind == JSON:
-        return OutputFormat(schema)
+        return OutputFormat(schema, strict=True if is_closed(schema) else None)
     raise unsupported(AT + "responseMimeType", f"a reply of type {kind[:40]!r}")
 
 

@@ -52,7 +52,7 @@ CONFIG: Final[Table] = {
     "logprobs": (CARRIED, "the number of alternatives"),
     "responseMimeType": (CARRIED, "text/plain, application/json; others are refused"),
     "responseSchema": (CARRIED, "as JSON schema"),
-    "responseJsonSchema": (CARRIED, "before responseSchema; also as _responseJsonSchema"),
+    "responseJsonSchema": (CARRIED, "before responseSchema; also as _responseJsonSchema; enforced where every provider can"),
     "thinkingConfig": (CARRIED, "includeThoughts as summary; thinkingBudget, -1 is adaptive; thinkingLevel as effort"),
     "mediaResolution": (CARRIED, "LOW and HIGH as the detail of images; also on a part"),
     "responseModalities": (CARRIED, "TEXT; IMAGE and AUDIO are refused"),

@@ -38,6 +38,7 @@ from daemon.domain.chat import (
     UsageReported,
 )
 from daemon.domain.usage import Usage
+from daemon.protocols.closed_schema import is_closed
 
 NAME = "anthropic_messages"
 BUDGETED = "claude-haiku-4-5"  # takes a budget
@@ -78,6 +79,11 @@ foreign_thoughts = (
     | st.builds(Thinking, words | st.just(""), encrypted=words, origin=st.just("openai_responses"))
     | st.builds(Thinking, words)
 )
+
+
+def enforced(schema: dict[str, Any] | None) -> OutputFormat:
+    """As a client's request gives it."""
+    return OutputFormat(schema, strict=True if is_closed(schema) else None)
 
 
 def of_messages(draw: Any) -> tuple[Message, ...]:
@@ -133,7 +139,7 @@ def chats(draw: Any) -> Chat:
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        output_format=draw(st.none() | st.builds(OutputFormat, schemas, strict=st.just(True))),
+        output_format=draw(st.none() | schemas.map(enforced)),
         reasoning=reasoning,
         service_tier=draw(st.sampled_from([None, "auto", "default"])),
         user=draw(st.none() | names),

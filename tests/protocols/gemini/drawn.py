@@ -41,6 +41,7 @@ from daemon.domain.chat import (
     UsageReported,
 )
 from daemon.domain.usage import Usage
+from daemon.protocols.closed_schema import is_closed
 
 NAME = "gemini"
 BUDGETED = "gemini-2.5-flash"
@@ -83,6 +84,11 @@ foreign_thoughts = (
 )
 
 
+def enforced(schema: dict[str, Any] | None) -> OutputFormat:
+    """As a client's request gives it."""
+    return OutputFormat(schema, strict=True if is_closed(schema) else None)
+
+
 def of_messages(draw: Any) -> tuple[Message, ...]:
     found: list[Message] = []
     if draw(st.booleans()):
@@ -115,7 +121,7 @@ def chats(draw: Any) -> Chat:
         [*map(ToolChoice, (ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED)), ToolChoice(ToolMode.NAMED, "f")]
     )
     reasoning = draw(st.none() | st.sampled_from(thoughtful(model)))
-    formats = st.none() | st.builds(OutputFormat, st.none() | schemas)
+    formats = st.none() | (st.none() | schemas).map(enforced)
     return Chat(
         model,
         of_messages(draw),
