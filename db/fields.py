@@ -29,6 +29,11 @@ def added_json(default: str) -> TextField:
     return TextField(default=default, constraints=[SQL(f"DEFAULT '{default}'")])
 
 
+def added_number(default: int, *checks: str) -> BigIntegerField:
+    """A whole number that came by a migration: the database itself knows what rows have that were there."""
+    return BigIntegerField(default=default, constraints=[SQL(f"DEFAULT {default}"), *(Check(check) for check in checks)])
+
+
 def amount(name: str, **options: Any) -> BigIntegerField:
     """A non-negative number of nano-USD, below 2^62."""
     return BigIntegerField(constraints=[Check(f"{name} >= 0 AND {name} <= 4611686018427387904")], **options)

@@ -12,10 +12,12 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from db import clock, counters, usage
+from db import clock, counters, fair_use, limits, usage
 from db.engine import for_update, sql, transaction
+from db.fair_use import Allowance, FairUse
+from db.limits import Limits, Standing
 from db.models import Hold, database
 from db.money import MAX_NANOS
 from db.names import lock_user
@@ -34,13 +36,15 @@ _TAKE_BUDGET = (
 )
 _INSERT = (
     "INSERT INTO holds (request_id, user_id, key_id, model_id, provider_id, state, amount_nanos, budgeted, "
-    "input_estimate, delivered, stream, placed_at, process_id, ticket, requested_model, endpoint, terms) "
-    "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
+    "input_estimate, delivered, stream, placed_at, process_id, ticket, requested_model, endpoint, terms, "
+    "limit_window_at, limit_tokens, limit_parallel, fair_use, fair_use_before_at) "
+    "VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (request_id) DO NOTHING"
 )
 _DELIVERED = "UPDATE holds SET delivered = ? WHERE request_id = ? AND state = 'open'"
 _CLOSE = (
     "UPDATE holds SET state = ?, closed_at = ? WHERE request_id = ? AND state = 'open' "
-    "RETURNING user_id, key_id, amount_nanos, budgeted"
+    "RETURNING user_id, key_id, amount_nanos, budgeted, placed_at, limit_window_at, limit_tokens, limit_parallel, "
+    "fair_use, fair_use_before_at"
 )
 _CHARGE = "UPDATE users SET held_nanos = held_nanos - ?, balance_nanos = balance_nanos - ? WHERE id = ? RETURNING balance_nanos"
 _POST = (
@@ -67,7 +71,11 @@ class HoldState(StrEnum):
 
 @dataclass(slots=True)  # not frozen: that would cost microseconds on every request; nobody changes one
 class HoldRequest:
-    """What a hold is asked for. Versions are those of the knowledge by which the request was admitted."""
+    """What a hold is asked for. Versions are those of the knowledge by which the request was admitted.
+
+    `limits`: to be counted with it. `fair_use`: the owner's allowance; `last_resort`: a throttled slot may be taken, because
+    the amount cannot be lowered any more.
+    """
 
     request_id: str
     user_id: int
@@ -84,6 +92,9 @@ class HoldRequest:
     terms: str
     process_id: int
     budget_window_at: int | None = None  # start of the key's budget window, None without a budget
+    limits: Limits | None = None
+    fair_use: FairUse | None = None
+    last_resort: bool = False
     ticket: int = field(default_factory=_tickets.__next__)  # tells this request from others of its id in the process
 
 
@@ -95,11 +106,13 @@ class Placement(StrEnum):
     DUPLICATE = "duplicate"
     INSUFFICIENT_BALANCE = "insufficient_balance"
     KEY_BUDGET_EXCEEDED = "key_budget_exceeded"
+    RATE_LIMITED = "rate_limited"
+    THROTTLED = "throttled"
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """The outcome, with the figures that a refusal names (nano-USD)."""
+    """The outcome, with the figures that a refusal names (nano-USD), and what is used of limits and allowance."""
 
     outcome: Placement
     balance_nanos: int = 0
@@ -108,6 +121,8 @@ class Placed:
     budget_nanos: int = 0
     budget_left_nanos: int = 0
     budget_held_nanos: int = 0
+    standing: Standing | None = None
+    allowance: Allowance | None = None
 
 
 _PLACED = Placed(Placement.PLACED)
@@ -120,33 +135,89 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
     if not 0 <= amount <= MAX_NANOS:
         raise ValueError(f"a hold of {amount} nano-USD is out of range")
     if again and _placed_before(request):
-        return _PLACED
-    taken = database.execute_sql(
-        sql(_TAKE), (amount, request.user_id, request.user_version, amount, amount, request.catalog_version)
-    ).rowcount
-    if taken != 1:
-        return _why_not(request)
-    budgeted = request.budget_window_at is not None
-    if budgeted:
-        window = request.budget_window_at
+        return _standing_now(request)
+    now = clock.now_ms()
+    allowance: Allowance | None = None
+    kind = before_at = 0
+    if request.fair_use is not None:
+        allowance = fair_use.read(request.user_id, request.fair_use, now)
+        before_at = allowance.last_at
+        if allowance.remaining:
+            kind, amount = fair_use.FREE, 0
+    if not _take(request, amount):
+        refused = _why_not(request, allowance)
+        if refused.outcome is not Placement.INSUFFICIENT_BALANCE or allowance is None:
+            return refused
+        if refused.available_nanos > 0 and not request.last_resort:
+            return refused  # it may be affordable with a closer bound
+        if now < allowance.slot_at:
+            return replace(refused, outcome=Placement.THROTTLED)
+        kind, amount = fair_use.SLOT, 0
+        if not _take(request, amount):
+            return _why_not(request, allowance)
+    standing: Standing | None = None
+    if request.limits is not None:
+        standing = limits.take(request.limits)
+        if standing.refused is not None:
+            database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
+            return Placed(Placement.RATE_LIMITED, standing=standing, allowance=allowance)
+    window = request.budget_window_at if kind == 0 else None  # what is free needs no budget
+    if window is not None:
         database.execute_sql(sql(_NEW_WINDOW), (window, request.key_id, window))
         if database.execute_sql(sql(_TAKE_BUDGET), (amount, request.key_id, amount)).rowcount != 1:
-            database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
-            return _over_budget(request.key_id)
-    inserted = database.execute_sql(
+            _untake(request, amount)
+            return replace(_over_budget(request.key_id), allowance=allowance)
+    if not _insert(request, amount, now, int(window is not None), standing, kind, before_at):
+        _untake(request, amount)
+        if window is not None:
+            database.execute_sql(sql(_KEY_USED.replace("last_used_at = ?, ", "")), (0, amount, 0, request.key_id))
+        return Placed(Placement.DUPLICATE)
+    if allowance is not None:
+        allowance = allowance.taken(kind)
+        fair_use.take(request.user_id, allowance)
+    elif standing is None:
+        return _PLACED
+    return Placed(Placement.PLACED, standing=standing, allowance=allowance)
+
+
+def _take(request: HoldRequest, amount: int) -> bool:
+    """Set the amount aside, if it is available and what the request was admitted by is no old knowledge."""
+    values = (amount, request.user_id, request.user_version, amount, amount, request.catalog_version)
+    return bool(database.execute_sql(sql(_TAKE), values).rowcount == 1)
+
+
+def _untake(request: HoldRequest, amount: int) -> None:
+    database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
+    if request.limits is not None:
+        limits.untake(request.limits)
+
+
+def _insert(
+    request: HoldRequest, amount: int, now: int, budgeted: int, standing: Standing | None, kind: int, before_at: int
+) -> bool:
+    """False: the request id is taken."""
+    window_at, tokens, running = None, 0, 0
+    if standing is not None and request.limits is not None:
+        window_at, tokens = standing.key.window_at, request.limits.reserved_tokens
+        running = request.limits.parallel if request.limits.max_parallel is not None else 0
+    done = database.execute_sql(
         sql(_INSERT),
         (
             request.request_id, request.user_id, request.key_id, request.model_id, request.provider_id, amount,
-            int(budgeted), request.input_estimate, int(request.stream), clock.now_ms(), request.process_id, request.ticket,
-            request.requested_model, request.endpoint, request.terms,
+            budgeted, request.input_estimate, int(request.stream), now, request.process_id, request.ticket,
+            request.requested_model, request.endpoint, request.terms, window_at, tokens, running, kind, before_at,
         ),
-    ).rowcount  # fmt: skip
-    if inserted == 1:
-        return _PLACED
-    database.execute_sql(sql(_GIVE_BACK), (amount, request.user_id))
-    if budgeted:
-        database.execute_sql(sql(_KEY_USED.replace("last_used_at = ?, ", "")), (0, amount, 0, request.key_id))
-    return Placed(Placement.DUPLICATE)
+    )  # fmt: skip
+    return bool(done.rowcount == 1)
+
+
+def _standing_now(request: HoldRequest) -> Placed:
+    """PLACED, with what is used now: the outcome of the first attempt was lost."""
+    standing = limits.look(request.limits) if request.limits is not None else None
+    allowance = None
+    if request.fair_use is not None:
+        allowance = fair_use.read(request.user_id, request.fair_use, clock.now_ms())
+    return Placed(Placement.PLACED, standing=standing, allowance=allowance)
 
 
 def _placed_before(request: HoldRequest) -> bool:
@@ -158,7 +229,7 @@ def _placed_before(request: HoldRequest) -> bool:
     return row is not None and tuple(row) == (request.process_id, request.ticket, HoldState.OPEN)
 
 
-def _why_not(request: HoldRequest) -> Placed:
+def _why_not(request: HoldRequest, allowance: Allowance | None) -> Placed:
     user = database.execute_sql(
         sql("SELECT version, status, balance_nanos, held_nanos, credit_limit_nanos FROM users WHERE id = ?"),
         (request.user_id,),
@@ -167,7 +238,7 @@ def _why_not(request: HoldRequest) -> Placed:
     if user is None or user[0] != request.user_version or user[1] != "active" or version != request.catalog_version:
         return Placed(Placement.STALE)
     _, _, balance, held, credit = user
-    return Placed(Placement.INSUFFICIENT_BALANCE, balance, held, balance + credit - held)
+    return Placed(Placement.INSUFFICIENT_BALANCE, balance, held, balance + credit - held, allowance=allowance)
 
 
 def _over_budget(key_id: int) -> Placed:
@@ -212,33 +283,84 @@ def settle(row: UsageRow) -> Settled:
     closed = _close(row.request_id, HoldState.SETTLED)
     if closed is None:
         return Settled(closed=False)
-    user_id, key_id, amount, budgeted = closed
-    charged = cost if cost <= amount else _affordable(user_id, cost, amount)
+    user_id, key_id, amount = closed.user_id, closed.key_id, closed.amount_nanos
+    if closed.fair_use:
+        charged = absorbed = 0
+    else:
+        charged = cost if cost <= amount else _affordable(user_id, cost, amount)
+        absorbed = cost - charged
     [balance] = database.execute_sql(sql(_CHARGE), (amount, charged, user_id)).fetchone()
     database.execute_sql(sql(_POST), (user_id, -charged, balance, clock.now_ms(), row.request_id))
-    returned, spent = (amount, charged) if budgeted else (0, 0)
+    returned, spent = (amount, charged) if closed.budgeted else (0, 0)
     database.execute_sql(sql(_KEY_USED), (charged, row.at, returned, spent, key_id))
-    usage.insert(row, charged_nanos=charged, absorbed_nanos=cost - charged)
+    if closed.limit_window_at is not None:
+        _correct(closed, row.input_tokens + row.output_tokens)
+    usage.insert(row, charged_nanos=charged, absorbed_nanos=absorbed)
     _count(row, user_id, key_id, charged)
-    return Settled(closed=True, charged_nanos=charged, absorbed_nanos=cost - charged, balance_nanos=balance)
+    return Settled(closed=True, charged_nanos=charged, absorbed_nanos=absorbed, balance_nanos=balance)
 
 
 @transaction
 def release(row: UsageRow, state: HoldState = HoldState.RELEASED) -> bool:
-    """Close the hold without a charge and write the usage record. False: it was closed before."""
+    """Close the hold without a charge and write the usage record. False: it was closed before.
+
+    What it took of the allowance comes back, and the tokens that were reserved; it counted as a request all the same.
+    """
     closed = _close(row.request_id, state)
     if closed is None:
         return False
-    user_id, key_id, amount, budgeted = closed
+    user_id, key_id, amount = closed.user_id, closed.key_id, closed.amount_nanos
     database.execute_sql(sql(_GIVE_BACK), (amount, user_id))
-    database.execute_sql(sql(_KEY_USED), (0, row.at, amount if budgeted else 0, 0, key_id))
+    database.execute_sql(sql(_KEY_USED), (0, row.at, amount if closed.budgeted else 0, 0, key_id))
+    if closed.limit_window_at is not None:
+        _correct(closed, 0)
+    if closed.fair_use:
+        fair_use.give_back(user_id, closed.fair_use, closed.placed_at, closed.fair_use_before_at)
     usage.insert(replace(row, cost_nanos=0, upstream_cost_nanos=0), charged_nanos=0, absorbed_nanos=0)
     return True
 
 
-def _close(request_id: str, state: HoldState) -> tuple[int, int, int, int] | None:
+class _Closed(NamedTuple):
+    """What a hold that was closed just now had taken."""
+
+    user_id: int
+    key_id: int
+    amount_nanos: int
+    budgeted: int
+    placed_at: int
+    limit_window_at: int | None
+    limit_tokens: int
+    limit_parallel: int
+    fair_use: int
+    fair_use_before_at: int
+
+
+def _close(request_id: str, state: HoldState) -> _Closed | None:
     row = database.execute_sql(sql(_CLOSE), (state.value, clock.now_ms(), request_id)).fetchone()
-    return None if row is None else (row[0], row[1], row[2], row[3])
+    return None if row is None else _Closed(*row)
+
+
+def _correct(closed: _Closed, tokens: int) -> None:
+    """The window gets what was used for what was reserved. A later window than the hold's is not concerned."""
+    assert closed.limit_window_at is not None
+    more = tokens - closed.limit_tokens if closed.limit_tokens else 0
+    limits.correct(closed.key_id, closed.limit_window_at, more, closed.limit_parallel)
+
+
+@transaction
+def refuse(row: UsageRow, asked: Limits | None) -> Standing | None:
+    """Record a request that was refused before any money was held; it counts as one of `asked`, when that is given.
+
+    When a limit is used up, that is what the record says: limits come before everything else.
+    """
+    standing = None
+    if asked is not None:
+        lock_user(asked.user_id)
+        standing = limits.take(asked)
+        if standing.refused is not None:
+            row = replace(row, status="refused", http_status=429, error_code="rate_limit_exceeded")
+    usage.record(row)
+    return standing
 
 
 def _affordable(user_id: int, cost: int, amount: int) -> int:

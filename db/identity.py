@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from db import secrets
 from db.engine import sql
-from db.models import Membership, Multiplier, database
+from db.fair_use import FairUse, fair_use_of
+from db.limits import Limits
+from db.models import Group, Membership, Multiplier, database
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,19 @@ class Identity:
     user_version: int
     groups: frozenset[int]
     multipliers: dict[str, int]  # meter or '*' → parts per million
+    user_rpm: int | None = None
+    fair_use: FairUse | None = None
+    endpoints: tuple[str, ...] | None = None
+    ip_ranges: tuple[str, ...] | None = None
+    limited: bool = False  # whether there is a limit per minute or of parallel requests
+
+    def limits(self, tokens: int = 0, parallel: int = 0) -> Limits | None:
+        """What a request of `tokens` at most counts against; None without any limit. `parallel`: 1 when it will run."""
+        if not self.limited:
+            return None
+        return Limits(
+            self.key_id, self.user_id, self.rpm, self.tpm, self.max_parallel, self.user_rpm, tokens=tokens, parallel=parallel
+        )
 
     def __repr__(self) -> str:
         return f"Identity(key_id={self.key_id}, user={self.user!r})"
@@ -38,7 +53,8 @@ class Identity:
 
 _FIND = (
     "SELECT u.version, k.id, s.digest, k.name, k.status, k.expires_at, s.expires_at, k.models, k.budget_nanos, "
-    "k.budget_period, k.rpm, k.tpm, k.max_parallel, u.id, u.name, u.status "
+    "k.budget_period, k.rpm, k.tpm, k.max_parallel, u.id, u.name, u.status, "
+    "u.rpm, u.fair_use_limit, u.fair_use_throttle_s, k.endpoints, k.ip_ranges "
     "FROM key_secrets s JOIN keys k ON k.id = s.key_id JOIN users u ON u.id = k.user_id WHERE s.public_id = ?"
 )
 
@@ -49,9 +65,11 @@ def find(public_id: str) -> Identity | None:
     if row is None:
         return None
     version, key_id, digest, name, status, key_expires, secret_expires, models, budget, period = row[:10]
-    rpm, tpm, max_parallel, user_id, user, user_status = row[10:]
+    rpm, tpm, max_parallel, user_id, user, user_status = row[10:16]
+    user_rpm, allowance, throttle_s, endpoints, ip_ranges = row[16:]
     expiries = [at for at in (key_expires, secret_expires) if at is not None]
-    groups = Membership.select(Membership.group).where(Membership.user == user_id).tuples()
+    columns = (Membership.group, Group.fair_use_limit, Group.fair_use_throttle_s)
+    groups = list(Membership.select(*columns).join(Group).where(Membership.user == user_id).tuples())
     own = (
         Multiplier.select(Multiplier.meter, Multiplier.ppm)
         .where((Multiplier.scope == "user") & (Multiplier.subject_id == user_id))
@@ -73,8 +91,13 @@ def find(public_id: str) -> Identity | None:
         user=user,
         user_status=user_status,
         user_version=version,
-        groups=frozenset(group for (group,) in groups),
+        groups=frozenset(group for group, _, _ in groups),
         multipliers=dict(own),
+        user_rpm=user_rpm,
+        fair_use=fair_use_of((allowance, throttle_s), [(limit, every_s) for _, limit, every_s in groups]),
+        endpoints=None if endpoints is None else tuple(json.loads(endpoints)),
+        ip_ranges=None if ip_ranges is None else tuple(json.loads(ip_ranges)),
+        limited=not (rpm is tpm is max_parallel is user_rpm is None),
     )
 
 

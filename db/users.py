@@ -66,6 +66,8 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid(f"{value[:80]!r} is not an e-mail address", "Example: alice@example.org")
         if name == "credit_limit_nanos" and not 0 <= value < MAX_NANOS:  # so that limit + balance stays below 2^63
             raise Invalid("A credit limit must not be negative" if value < 0 else "The credit limit is out of range")
+        if name == "rpm":
+            fields[name] = value = value or None  # 0: no limit
         if name in {"rpm", "fair_use_limit", "fair_use_throttle_s"}:
             check_limit(name, value)
     return fields

@@ -182,8 +182,6 @@ Paths that end in `/messages` or `/messages/count_tokens` get the form that Anth
   secrets and the provider's host masked. So a `code` that is not on this page comes from a provider.
 - A provider's 401, 402 and 403 concern the gateway's own credential and become 502 `upstream_error`.
 """
-# In the catalogue, and answered by nothing yet: the limits that they name are stored, not enforced.
-NOT_YET = frozenset({"rate_limit_exceeded", "daily_limit_throttled"})
 
 
 def errors_page() -> str:
@@ -203,8 +201,6 @@ def errors_page() -> str:
 
 def _error(code: str, spec: ErrorSpec) -> Iterator[str]:
     yield f"### {code}\n"
-    if code in NOT_YET:
-        yield "Reserved: this version never answers it.\n"
     yield f"```text\n{spec.message}\n```\n"
     yield f"- Cause: {spec.cause}"
     yield f"- Remedy: {spec.remedy}"

@@ -21,6 +21,7 @@ from daemon.api.billable import UNIFIED, Endpoint, take_in, url_named, url_named
 from daemon.api.count_tokens import Question, count_tokens, question_of
 from daemon.api.count_tokens import Request as Counting
 from daemon.api.incoming import Headers, Receive, Request, read_body
+from daemon.api.limits import counted
 from daemon.api.paths import is_model_list, normalise, provider_endpoint
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
@@ -50,8 +51,10 @@ _ALLOW_HEADERS = (
     b"x-stainless-timeout, x-stainless-helper-method, x-stainless-poll-helper, x-stainless-async"
 )
 _EXPOSE_HEADERS = (
-    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, Retry-After, X-Request-Id, X-Gateway-Model, "
-    b"X-Gateway-Provider, X-Gateway-Cost, X-Gateway-Max-Tokens, X-Gateway-Dropped"
+    b"X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, X-RateLimit-Limit-Requests, "
+    b"X-RateLimit-Remaining-Requests, X-RateLimit-Reset-Requests, X-RateLimit-Limit-Tokens, X-RateLimit-Remaining-Tokens, "
+    b"X-RateLimit-Reset-Tokens, X-FairUse-Limit, X-FairUse-Remaining, X-FairUse-Reset, Retry-After, X-Request-Id, "
+    b"X-Gateway-Model, X-Gateway-Provider, X-Gateway-Cost, X-Gateway-Max-Tokens, X-Gateway-Dropped"
 )
 CORS: Headers = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
 
@@ -142,7 +145,7 @@ class Front:
                 await self._prefixed(gateway, request, *prefixed)
                 return
         except ApiError as error:
-            await _answer(gateway, request, error)
+            await self._refuse(gateway, request, error)
         except ClientGone:
             pass
         except DatabaseUnavailable as error:
@@ -160,15 +163,37 @@ class Front:
         async def sending(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 request.client.status = message["status"]
-                message = {**message, "headers": [*message.get("headers", ()), *common]}
+                message = {**message, "headers": [*message.get("headers", ()), *common, *state["limit_headers"]]}
             await send(message)
 
-        state = {**scope.get("state", {}), "request_id": request.request_id}
+        state: dict[str, Any] = {**scope.get("state", {}), "request_id": request.request_id, "limit_headers": []}
         path, raw_path = unquote(request.path), request.path.encode("latin-1")
         await self._inner({**scope, "path": path, "raw_path": raw_path, "state": state}, receive, sending)
 
+    async def _refuse(self, gateway: Gateway, request: Request, error: ApiError) -> None:
+        """Answer with the error. Whoever was authenticated has made a request, that counts like any other."""
+        if request.caller is not None and request.caller.identity.limited:
+            try:
+                await self._count_request(gateway, request, request.caller)
+            except ApiError as exceeded:
+                error = exceeded
+            except DatabaseUnavailable as problem:
+                log.error("request not counted", request_id=request.request_id, text=problem.message)
+        await _answer(gateway, request, error)
+
+    async def _count_request(self, gateway: Gateway, request: Request, caller: Caller) -> None:
+        """Once for each request that no hold counts; 429 when a limit is used up."""
+        if request.counted:
+            return
+        request.counted = True
+        identity = await gateway.snapshot.look_up(caller.public_id) or caller.identity
+        headers, exceeded = await counted(gateway, identity)
+        request.client.tell(headers)
+        if exceeded is not None:
+            raise exceeded
+
     async def _prefixed(self, gateway: Gateway, request: Request, slug: str, endpoint: str) -> None:
-        caller = await authenticate(gateway, request.headers)
+        caller = request.caller = await authenticate(gateway, request.headers)
         hot = request.method == "POST" and passthrough.is_chat(endpoint)  # never allow-listed unbilled
         if not hot or slug not in gateway.snapshot.catalog.provider_by_slug:
             await gateway.snapshot.refresh()  # no hold will confirm what is decided here
@@ -204,13 +229,13 @@ class Front:
             request.client.close_after = True
             raise ApiError.of("shutting_down")
         if caller is None:
-            caller = await authenticate(gateway, request.headers)
+            caller = request.caller = await authenticate(gateway, request.headers)
         request.user = caller.identity.user
         try:
             given = await take_in(gateway, request, endpoint, slug, said)
         except ApiError as error:
-            await self._record_refusal(gateway, request, caller, error)
-            raise
+            raise await self._recorded_refusal(gateway, request, caller, error) from error
+        request.counted = True  # by the exchange
         call = Call(
             request_id=request.request_id,
             at=clock.now_ms(),
@@ -246,17 +271,26 @@ class Front:
         exchange.leave()
 
     async def _count(self, gateway: Gateway, request: Request, question: Question) -> None:
-        caller = await authenticate(gateway, request.headers, fresh=True)
+        caller = request.caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
+        if caller.identity.limited:
+            await self._count_request(gateway, request, caller)
         await gateway.snapshot.refresh()
         body = await read_body(gateway, request)
         record = self._record(request, caller, status="ok", http_status=200, code=None)
         reply = await count_tokens(Counting(gateway, caller, question, record, body, request.headers, request.query))
         await request.client.whole(200, [(b"content-type", b"application/json")], reply)
 
-    async def _record_refusal(self, gateway: Gateway, request: Request, caller: Caller, error: ApiError) -> None:
+    async def _recorded_refusal(self, gateway: Gateway, request: Request, caller: Caller, error: ApiError) -> ApiError:
+        """The error to answer with, once it is recorded and counted."""
         record = self._record(request, caller, status="refused", http_status=error.http_status, code=error.code)
-        await settlement.refused(gateway, record)
+        identity = caller.identity
+        if identity.limited:
+            identity = await gateway.snapshot.look_up(caller.public_id) or identity
+        request.counted = True
+        error, headers = await settlement.refuse(gateway, record, error, identity)
+        request.client.tell(headers)
+        return error
 
     def _record(self, request: Request, caller: Caller, *, status: str, http_status: int, code: str | None) -> UsageRow:
         return UsageRow(
@@ -279,8 +313,10 @@ class Front:
         slug: str,
         endpoint: str,
     ) -> None:
-        caller = await authenticate(gateway, request.headers, fresh=True)
+        caller = request.caller = await authenticate(gateway, request.headers, fresh=True)
         request.user = caller.identity.user
+        if caller.identity.limited:
+            await self._count_request(gateway, request, caller)
         body = await read_body(gateway, request)
         provider = gateway.snapshot.catalog.provider_by_slug[slug]
         work = forward(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from daemon import log
+from daemon.api.auth import Caller
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
 from daemon.protocols.forms import FormReader, is_form
@@ -20,10 +21,27 @@ BODY_TIMEOUT_S = 30.0
 
 
 class Request:
-    """One request. `length` is its Content-Length, None when it names none; `unread`: more of the body may come."""
+    """One request. `length` is its Content-Length, None when it names none; `unread`: more of the body may come.
+
+    `caller` is set once authenticated; `counted`: somebody counts, or has counted, it against the limits of the key.
+    """
 
     __slots__ = (
-        *("client", "headers", "length", "method", "path", "query", "receive", "request_id", "started", "unread", "user"),
+        *(
+            "caller",
+            "client",
+            "counted",
+            "headers",
+            "length",
+            "method",
+            "path",
+            "query",
+            "receive",
+            "request_id",
+            "started",
+            "unread",
+            "user",
+        ),
     )
 
     def __init__(
@@ -50,6 +68,8 @@ class Request:
         self.client = client
         self.unread = False
         self.user: str | None = None
+        self.caller: Caller | None = None
+        self.counted = False
 
 
 async def read_body(gateway: Gateway, request: Request) -> bytes:

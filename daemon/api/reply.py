@@ -8,6 +8,7 @@ from typing import Any
 from quart import Response, request
 
 from daemon.api.auth import Caller, authenticate, presented_key
+from daemon.api.limits import counted
 from daemon.api.listing import Shape, shape_of
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
@@ -41,8 +42,14 @@ def asked_shape() -> Shape:
 
 
 async def caller_of(gateway: Gateway) -> Caller:
-    """The caller of this request, read from the database now; 401 or 403."""
-    return await authenticate(gateway, raw_headers(), fresh=True)
+    """The caller of this request, read from the database now; 401 or 403. The request counts against the key's limits (429)."""
+    caller = await authenticate(gateway, raw_headers(), fresh=True)
+    if caller.identity.limited:
+        headers, exceeded = await counted(gateway, caller.identity)
+        request.scope["state"]["limit_headers"] += headers
+        if exceeded is not None:
+            raise exceeded
+    return caller
 
 
 async def optional_caller(gateway: Gateway) -> Caller | None:

@@ -11,7 +11,6 @@ __all__ = ["CATALOGUE", "ApiError", "ErrorSpec", "clip"]
 SHOWN: Final = 200  # characters of any value that a message repeats
 KEY_START: Final = "sk-gw-"  # a key in a URL is not repeated, not even to its sender
 KEY: Final = re.compile(KEY_START + r"\w+")
-THROTTLE_MAX_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +196,12 @@ CATALOGUE: Final[dict[str, ErrorSpec]] = {
     "daily_limit_throttled": ErrorSpec(
         429,
         "rate_limit_error",
-        "The fair-use limit of {limit} requests a day is used up: 1 request per 10 minutes until "
+        "The fair-use limit of {limit} requests a day is used up: 1 request per {every} until "
         "tomorrow (UTC). "
         "Try again in {retry_after_s} s, or top up to go on at once.",
         "The daily fair-use allowance is used up and the balance does not pay for the request.",
         "Wait as long as Retry-After says, or top up.",
-        retry_after_s=THROTTLE_MAX_S,
+        retry_after_s=600,
     ),
     "provider_paused": ErrorSpec(
         429,
@@ -321,16 +320,14 @@ class ApiError(Exception):
         """The error `code` of the catalogue. `fields` fill its template, clipped and made printable;
         `message` replaces it.
 
-        `param` is the field at fault, also for the template. Retry-After is at least 1 (600 at most for the
-        throttle). KeyError for a code that is not in the catalogue, or a template field that is not given.
+        `param` is the field at fault, also for the template. Retry-After is at least 1. KeyError for a code that is not in
+        the catalogue, or a template field that is not given.
         """
         spec = CATALOGUE[code]
         all_headers = {**spec.headers, **(headers or {})}
         wait = retry_after_s if retry_after_s is not None else spec.retry_after_s
         if wait is not None:
             wait = max(1, wait)
-            if code == "daily_limit_throttled":
-                wait = min(wait, THROTTLE_MAX_S)
             all_headers["Retry-After"] = str(wait)
         if message is None:
             values = {name: clip(value) for name, value in fields.items()}

@@ -13,6 +13,7 @@ from daemon.domain import admission as rules
 from daemon.domain.access import check_identity
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
+from daemon.domain.limits import fair_use_headers, limit_headers, rate_limited, throttled
 from daemon.domain.pricing import affordable_output, ceiling
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
@@ -22,6 +23,7 @@ from daemon.relay.choice import Chooser, spoken_by
 from db import clock, holds
 from db.holds import HoldRequest, Placed, Placement
 from db.identity import Identity
+from db.limits import Limit
 from db.money import format_usd
 from db.snapshot import StoredModel
 
@@ -31,10 +33,11 @@ BYTES_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A placed hold: the call with the identity and request id it was placed by, and the plan."""
+    """A placed hold: the call with the identity and request id it was placed by, the plan, and headers about limits."""
 
     call: Call
     plan: Plan
+    headers: list[tuple[bytes, bytes]]
 
 
 async def admit(gateway: Gateway, call: Call) -> Held:
@@ -46,17 +49,25 @@ async def admit(gateway: Gateway, call: Call) -> Held:
             call, fresh = await _fresh(gateway, call)
             if not fresh:
                 continue  # what refused it was old: decide again
-            raise Denied(error, _model_of(gateway, call)) from error
+            raise Denied(error, call.identity, _model_of(gateway, call)) from error
         outcome, plan = await _place(gateway, call, plan)
         if outcome.outcome is Placement.PLACED:
-            return Held(call, plan)
+            return Held(call, plan, _told(call.identity, outcome))
         if outcome.outcome is Placement.DUPLICATE:
             call = replace(call, request_id=f"{call.request_id}.{gateway.new_suffix()}")
         elif outcome.outcome is Placement.STALE:
             call, _ = await _fresh(gateway, call)
         else:
-            raise Denied(_short_of_funds(call, plan, outcome), plan.model)
-    raise Denied(ApiError.of("overloaded"))
+            counted = outcome.outcome is Placement.RATE_LIMITED
+            told = _told(call.identity, outcome)
+            raise Denied(_refusal(call, plan, outcome), call.identity, plan.model, counted=counted, headers=told)
+    raise Denied(ApiError.of("overloaded"), call.identity)
+
+
+def _told(identity: Identity, outcome: Placed) -> list[tuple[bytes, bytes]]:
+    """The headers about limits and fair use; none for who has neither."""
+    headers = [] if outcome.standing is None else limit_headers(identity, outcome.standing)
+    return headers if outcome.allowance is None else headers + fair_use_headers(outcome.allowance)
 
 
 def decide(gateway: Gateway, call: Call) -> Plan:
@@ -133,15 +144,37 @@ def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:
 
 
 async def _place(gateway: Gateway, call: Call, plan: Plan) -> tuple[Placed, Plan]:
-    """Ask for the hold; when the funds are short, once more with a closer bound or a lower output limit."""
+    """Ask for the hold; when funds or tokens are short, once more with a closer bound or a lower output limit."""
     outcome = await _ask(gateway, call, plan)
+    if outcome.outcome is Placement.RATE_LIMITED and outcome.standing is not None and outcome.standing.refused is Limit.TOKENS:
+        closer = await _counted(gateway, call, plan)
+        return (outcome, plan) if closer is None else (await _ask(gateway, call, closer), closer)
     if outcome.outcome not in (Placement.INSUFFICIENT_BALANCE, Placement.KEY_BUDGET_EXCEEDED):
         return outcome, plan
     closer = await _closer(gateway, call, plan, _left(outcome))
-    return (outcome, plan) if closer is None else (await _ask(gateway, call, closer), closer)
+    if closer is not None:
+        outcome, plan = await _ask(gateway, call, closer), closer
+    if outcome.outcome is Placement.INSUFFICIENT_BALANCE and call.identity.fair_use is not None:
+        outcome = await _ask(gateway, call, plan, last_resort=True)
+    return outcome, plan
 
 
-async def _ask(gateway: Gateway, call: Call, plan: Plan) -> Placed:
+async def _counted(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
+    """The plan with the prompt counted, when that makes it smaller."""
+    ask = _as_translated(gateway, call)
+    if ask.media_parts or ask.hosted or ask.stored or dialects.DIALECTS[call.dialect].protocol is None:
+        return None
+    bound = await gateway.tokens.prompt_bound(call.data, call.dialect)
+    if bound >= plan.input_bound:
+        return None
+    return replace(
+        plan,
+        input_bound=bound,
+        amount_nanos=ceiling(plan.terms, bound, plan.output_bound // ask.n, ask.n, plan.extra, ask.not_used),
+    )
+
+
+async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = False) -> Placed:
     identity = call.identity
     period = identity.budget_period
     window = None
@@ -163,6 +196,9 @@ async def _ask(gateway: Gateway, call: Call, plan: Plan) -> Placed:
         terms=plan.terms_json,
         process_id=gateway.process_id,
         budget_window_at=window,
+        limits=identity.limits(plan.input_bound + plan.output_bound, 1) if identity.limited else None,
+        fair_use=identity.fair_use,
+        last_resort=last_resort,
     )
     return await gateway.store.write(
         partial(holds.place, request), order=identity.user_id, repeat=partial(holds.place, request, again=True)
@@ -211,7 +247,7 @@ async def _fresh(gateway: Gateway, call: Call) -> tuple[Call, bool]:
     changed = await gateway.snapshot.refresh()
     identity = await gateway.snapshot.look_up(call.public_id)
     if identity is None or identity.digest != call.identity.digest:
-        raise Denied(ApiError.of("invalid_api_key"))
+        raise Denied(ApiError.of("invalid_api_key"), call.identity)
     if identity.user_version != call.identity.user_version:
         changed = True
     return replace(call, identity=identity), not changed
@@ -220,6 +256,16 @@ async def _fresh(gateway: Gateway, call: Call) -> tuple[Call, bool]:
 def _model_of(gateway: Gateway, call: Call) -> StoredModel | None:
     found = gateway.snapshot.catalog.resolve(call.ask.model)
     return found.model if found else None
+
+
+def _refusal(call: Call, plan: Plan, outcome: Placed) -> ApiError:
+    if outcome.outcome is Placement.RATE_LIMITED:
+        assert outcome.standing is not None
+        return rate_limited(call.identity, outcome.standing, plan.input_bound + plan.output_bound)
+    if outcome.outcome is Placement.THROTTLED:
+        assert outcome.allowance is not None
+        return throttled(outcome.allowance)
+    return _short_of_funds(call, plan, outcome)
 
 
 def _short_of_funds(call: Call, plan: Plan, outcome: Placed) -> ApiError:

@@ -108,9 +108,24 @@ class ClientGone(Exception):
 
 
 class Denied(Exception):
-    """A call that ended before any money was held: the error for the client, and what is known for the usage record."""
+    """A call that ended before any money was held: the error for the client, and what is known for the usage record.
 
-    def __init__(self, error: ApiError, model: StoredModel | None = None) -> None:
+    `identity`: the newest that is known of the caller. `counted`: a limit refused it, so that it counts no more. `headers`:
+    what the client is told beside the error.
+    """
+
+    def __init__(
+        self,
+        error: ApiError,
+        identity: Identity,
+        model: StoredModel | None = None,
+        *,
+        counted: bool = False,
+        headers: list[tuple[bytes, bytes]] | None = None,
+    ) -> None:
         super().__init__(error.message)
         self.error = error
+        self.identity = identity
         self.model = model
+        self.counted = counted
+        self.headers = headers or []

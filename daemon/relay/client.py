@@ -33,6 +33,11 @@ class Client:
         """The request got another id than the one it came with."""
         self._common = [(n, request_id.encode() if n in REQUEST_IDS else v) for n, v in self._common]
 
+    def tell(self, headers: Headers) -> None:
+        """Headers that the reply will have, whatever it is."""
+        if headers:
+            self._common = [*self._common, *headers]
+
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Head and body at once."""
         if self.gone or self.started:

@@ -34,7 +34,6 @@ from daemon.upstream.errors import UpstreamError, UpstreamTimeout
 from db import holds
 from db.errors import DatabaseUnavailable
 from db.money import format_usd
-from db.snapshot import StoredModel
 from db.usage import UsageRow
 
 WATERMARK_S = 1.0
@@ -107,7 +106,7 @@ class Exchange:
         except ClientGone:
             pass
         except Denied as denied:
-            await self._refuse(denied.error, denied.model)
+            await self._refuse(denied)
         except DatabaseUnavailable as error:
             log.error("database unavailable", request_id=self._call.request_id, text=error.message)
             with suppress(ClientGone):
@@ -133,12 +132,13 @@ class Exchange:
         if held.call.request_id != self._call.request_id:
             self._client.rename(held.call.request_id)
         self._call = held.call
+        self._client.tell(held.headers)
         await _Relay(self, held.plan).run()
 
     # -- ends without a hold
 
-    async def _refuse(self, error: ApiError, model: StoredModel | None) -> None:
-        call = self._call
+    async def _refuse(self, denied: Denied) -> None:
+        call, error, model = self._call, denied.error, denied.model
         record = UsageRow(
             request_id=call.request_id,
             at=call.at,
@@ -153,8 +153,13 @@ class Exchange:
             latency_ms=int((time.monotonic() - call.started) * 1000),
             error_code=error.code,
         )
+        self._client.tell(denied.headers)
         try:
-            await settlement.refused(self._gateway, record)
+            if denied.counted:
+                await settlement.refused(self._gateway, record)
+            else:
+                error, headers_of_limits = await settlement.refuse(self._gateway, record, error, denied.identity)
+                self._client.tell(headers_of_limits)
         except DatabaseUnavailable as problem:
             log.error("refusal not recorded", request_id=call.request_id, text=problem.message)
         with suppress(ClientGone):

@@ -11,6 +11,8 @@ from functools import partial
 
 from daemon import log
 from daemon.domain.catalog import Provider
+from daemon.domain.errors import ApiError
+from daemon.domain.limits import Headers, limit_headers, rate_limited
 from daemon.domain.pricing import TOKEN_METERS, USUAL_TIERS, Bill, Terms, price
 from daemon.domain.usage import Usage, meter_of, with_counted
 from daemon.gateway import Gateway
@@ -19,6 +21,7 @@ from daemon.relay.call import Attempt, Call, Plan
 from db import holds, usage
 from db.errors import DatabaseUnavailable
 from db.holds import Estimate, Settled
+from db.identity import Identity
 from db.usage import UsageRow
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S, MOST_REPEATS = 0.5, 5.0, 100_000
@@ -213,9 +216,22 @@ async def _until_back(work: Callable[[], Awaitable[object]]) -> None:
 
 
 async def refused(gateway: Gateway, record: UsageRow) -> None:
-    """Record a request that was refused before money was held."""
+    """Record a request that holds no money."""
     await gateway.store.write(partial(usage.record, record), order=record.user_id)
     gateway.metrics.released(record)
+
+
+async def refuse(gateway: Gateway, record: UsageRow, error: ApiError, identity: Identity) -> tuple[ApiError, Headers]:
+    """Record a refusal and count it as a request. The error to answer with (a limit comes before all else), and headers."""
+    limits = identity.limits()
+    if limits is None:
+        await refused(gateway, record)
+        return error, []
+    standing = await gateway.store.write(partial(holds.refuse, record, limits), order=record.user_id)
+    gateway.metrics.released(record)
+    assert standing is not None
+    headers = limit_headers(identity, standing)
+    return (error if standing.refused is None else rate_limited(identity, standing)), headers
 
 
 def estimator() -> Callable[[str, int, int], Estimate]:

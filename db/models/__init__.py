@@ -6,7 +6,7 @@ from db.models.access import Grant, Group, Key, KeySecret, Membership, User
 from db.models.base import Table, database
 from db.models.catalog import Alias, CatalogModel, Credential, Deployment, Multiplier, Price, Provider
 from db.models.money import Hold, LedgerEntry
-from db.models.system import AuditEntry, CatalogState, Counter, Process, Setting
+from db.models.system import AuditEntry, CatalogState, Counter, LimitWindow, Process, Setting
 from db.models.usage import UsageRecord
 
 TABLES: tuple[type[Table], ...] = (
@@ -28,6 +28,7 @@ TABLES: tuple[type[Table], ...] = (
     LedgerEntry,
     UsageRecord,
     Counter,
+    LimitWindow,
     Setting,
     AuditEntry,
     CatalogState,
@@ -48,6 +49,7 @@ __all__ = [
     "Key",
     "KeySecret",
     "LedgerEntry",
+    "LimitWindow",
     "Membership",
     "Multiplier",
     "Price",

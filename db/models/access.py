@@ -12,7 +12,7 @@ from peewee import (
     TextField,
 )
 
-from db.fields import NumberedField, amount, flag, instant, one_of, short_text
+from db.fields import NumberedField, added_number, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 from db.models.catalog import CatalogModel
 
@@ -36,6 +36,9 @@ class User(Table):
     fair_use_throttle_s = IntegerField(null=True)
     created_at = instant()
     email = short_text("email", 320, null=True)
+    fair_use_day_at = added_number(0)  # the UTC day that `fair_use_used` counts
+    fair_use_used = added_number(0)
+    fair_use_last_at = added_number(0)  # when the last request was admitted
 
     class Meta:
         table_name = "users"
@@ -48,6 +51,8 @@ class Group(Table):
     name = short_text("name", 120, unique=True)
     is_default = flag("is_default", default=0)
     created_at = instant()
+    fair_use_limit = IntegerField(null=True)
+    fair_use_throttle_s = IntegerField(null=True)
 
     class Meta:
         table_name = "groups"
@@ -99,6 +104,8 @@ class Key(Table):
     name = short_text("name", 120, default="")
     models = TextField(null=True)  # JSON array of model ids; NULL: every model of the owner's groups
     metadata = TextField(default="{}")
+    endpoints = TextField(null=True)  # JSON array of paths; NULL: every one
+    ip_ranges = TextField(null=True)  # JSON array of networks; NULL: from everywhere
 
     class Meta:
         table_name = "keys"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from peewee import SQL, BigAutoField, BigIntegerField, ForeignKeyField, TextField
 
-from db.fields import amount, flag, instant, one_of, short_text
+from db.fields import added_number, amount, flag, instant, one_of, short_text
 from db.models.access import Key, User
 from db.models.base import Table
 
@@ -55,8 +55,10 @@ class Hold(Table):
 
     `delivered` is the watermark: 0 until the first output byte may reach the client, then at least 1 and about the tokens
     delivered. `terms` is the price list and the multipliers that this request is charged by. `ticket` numbers the holds that
-    a process asked for. Model and provider are plain numbers: a reference would have to be checked for every request, and
-    every hold there ever was be looked through to delete a model.
+    a process asked for. `limit_…` is what it took of the key's window and of its parallel requests; `fair_use` is 0, or 1 when
+    it took a request of the day's allowance, 2 the slot of a throttled user, whose last request was at `fair_use_before_at`.
+    Model and provider are plain numbers: a reference would have to be checked for every request, and every hold there ever
+    was be looked through to delete a model.
     """
 
     request_id = TextField(primary_key=True)
@@ -77,6 +79,11 @@ class Hold(Table):
     requested_model = TextField()
     endpoint = TextField()
     terms = TextField()
+    limit_window_at = instant(null=True)
+    limit_tokens = added_number(0)
+    limit_parallel = added_number(0)
+    fair_use = added_number(0, "fair_use IN (0, 1, 2)")
+    fair_use_before_at = added_number(0)
 
     class Meta:
         table_name = "holds"

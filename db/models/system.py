@@ -39,6 +39,21 @@ class Counter(Table):
         primary_key = CompositeKey("scope", "subject_id", "window_at")
 
 
+class LimitWindow(Table):
+    """What a key, or all keys of a user, used of their limits per minute, and how many requests run now."""
+
+    scope = one_of("scope", ("user", "key"))
+    subject_id = BigIntegerField()
+    window_at = instant()
+    requests = BigIntegerField(default=0)
+    tokens = BigIntegerField(default=0)
+    parallel = BigIntegerField(default=0)
+
+    class Meta:
+        table_name = "limit_windows"
+        primary_key = CompositeKey("scope", "subject_id")
+
+
 class Setting(Table):
     """A setting that is shared by all processes over one database."""
 

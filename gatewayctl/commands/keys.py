@@ -8,7 +8,7 @@ import typer
 
 from db import clock, money
 from gatewayctl import context, output, parse, shapes
-from gatewayctl.commands._shared import YES, given, note_unenforced
+from gatewayctl.commands._shared import YES, given
 from gatewayctl.errors import Usage
 
 app = typer.Typer()
@@ -69,7 +69,6 @@ def create(
         budget_period=budget_period,
         metadata=parse.pairs(metadata, "--metadata") or None,
     )
-    note_unenforced(rpm=rpm, tpm=tpm, max_parallel=max_parallel)
     return _issue(keys.create(user, **fields))
 
 
@@ -137,7 +136,6 @@ def update(
         budget_period=(budget_period, None),
         metadata=(metadata or None, lambda items: parse.pairs(items, "--metadata")),
     )
-    note_unenforced(rpm=rpm, tpm=tpm, max_parallel=max_parallel)
     if not fields:
         raise Usage("Nothing to change", "See: gatewayctl keys update --help")
     _show(keys.update(key, **fields))

@@ -8,7 +8,7 @@ import typer
 
 from db import money
 from gatewayctl import context, output, parse, shapes
-from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing, given, note_unenforced
+from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing, given
 
 app = typer.Typer()
 COLUMNS = ("name", "status", "groups", "multiplier", "balance", "held", "available", "email")
@@ -63,7 +63,6 @@ def create(
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
     )
     fields |= _fair_use(fair_use, throttle, removable=False)
-    note_unenforced(rpm=rpm, fair_use=fair_use, throttle=throttle)
     view, _ = create_or_existing(
         lambda: users.create(name, groups=group, **fields),
         lambda: users.show(name),
@@ -123,7 +122,6 @@ def update(
         multiplier_ppm=(multiplier, money.parse_multiplier),
     )
     fields |= _fair_use(fair_use, throttle, removable=True)
-    note_unenforced(rpm=rpm, fair_use=fair_use, throttle=throttle)
     _show(users.update(name, **fields))
 
 

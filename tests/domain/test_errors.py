@@ -75,7 +75,7 @@ def test_a_402_says_what_there_is_what_is_needed_and_what_to_do(code: str) -> No
 
 @pytest.mark.parametrize(("given", "header"), [(-5, "1"), (0, "1"), (7, "7"), (600, "600"), (601, "600")])
 def test_the_throttle_waits_between_1_and_600_seconds(given: int, header: str) -> None:
-    error = ApiError.of("daily_limit_throttled", retry_after_s=given, limit=200)
+    error = ApiError.of("daily_limit_throttled", retry_after_s=given, limit=200, every="10 minutes")
     assert error.headers["Retry-After"] == header
     assert f"Try again in {header} s" in error.message
 
