@@ -12,7 +12,7 @@ from db.errors import NotFound
 from db.meters import EVERY_METER
 from db.models import CatalogModel, Grant, Group, Membership, User
 from db.money import PPM, format_multiplier
-from db.names import check_name, group_row, insert, model_row, user_row
+from db.names import check_limit, check_name, group_row, insert, model_row, user_row
 from db.reading import reading
 from db.versions import bump_catalog, bump_user
 
@@ -30,6 +30,8 @@ class GroupView:
     models: tuple[str, ...]
     multipliers: dict[str, int]
     created_at: int
+    fair_use_limit: int | None = None
+    fair_use_throttle_s: int | None = None
 
     @property
     def multiplier_ppm(self) -> int:
@@ -37,10 +39,18 @@ class GroupView:
 
 
 @transaction
-def create(name: str, *, is_default: bool = False, multiplier_ppm: int | None = None) -> GroupView:
-    """A new group. A default one receives every user created from now on."""
+def create(
+    name: str,
+    *,
+    is_default: bool = False,
+    multiplier_ppm: int | None = None,
+    fair_use_limit: int | None = None,
+    fair_use_throttle_s: int | None = None,
+) -> GroupView:
+    """A new group. A default one receives every user created from now on. Fair use: for each member, see db.fair_use."""
     check_name("group", name)
-    values = {"name": name, "is_default": int(is_default), "created_at": clock.now_ms()}
+    allowance = _allowance({"fair_use_limit": fair_use_limit, "fair_use_throttle_s": fair_use_throttle_s})
+    values: dict[str, Any] = {"name": name, "is_default": int(is_default), "created_at": clock.now_ms(), **allowance}
     group_id = insert(Group, f"group {name!r}", values)
     if multiplier_ppm is not None:
         multipliers.store("group", group_id, EVERY_METER, multiplier_ppm)
@@ -48,7 +58,25 @@ def create(name: str, *, is_default: bool = False, multiplier_ppm: int | None = 
     after: dict[str, Any] = {"default": is_default}
     if multiplier_ppm is not None:
         after["multiplier"] = format_multiplier(multiplier_ppm)
-    audit.record("groups.create", name, after=after)
+    audit.record("groups.create", name, after=after | {key: value for key, value in allowance.items() if value is not None})
+    return show(name)
+
+
+def _allowance(fields: dict[str, int | None]) -> dict[str, int | None]:
+    return {name: check_limit(name, value) for name, value in fields.items()}
+
+
+@transaction
+def update(name: str, **fields: int | None) -> GroupView:
+    """Change the members' allowance: fair_use_limit (None: none), fair_use_throttle_s."""
+    row = group_row(name)
+    values = _allowance(fields)
+    before = {field: getattr(row, field) for field in values}
+    Group.update(**values).where(Group.id == row.id).execute()
+    members = [user for (user,) in Membership.select(Membership.user).where(Membership.group == row.id).tuples()]
+    for user_id in sorted(members):
+        bump_user(user_id)
+    audit.record("groups.update", name, before=before, after=values)
     return show(name)
 
 
@@ -139,6 +167,8 @@ def _views(rows: list[Any]) -> list[GroupView]:
             models=tuple(models.get(row.id, ())),
             multipliers=factors.get(row.id, {}),
             created_at=row.created_at,
+            fair_use_limit=row.fair_use_limit,
+            fair_use_throttle_s=row.fair_use_throttle_s,
         )
         for row in rows
     ]

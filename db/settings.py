@@ -57,6 +57,7 @@ class Settings:
     max_key_age_days: int = _setting(
         180, "GATEWAYCTL_MAX_KEY_AGE_DAYS", "doctor names active keys older than this; 0: no limit"
     )
+    default_fair_use: str = _setting("", "GATEWAYCTL_DEFAULT_FAIR_USE", "allowance of new users, such as 200/day; empty: none")
     trusted_proxies: tuple[str, ...] = _setting(
         (), "GATEWAYCTL_TRUSTED_PROXIES", "addresses of proxies whose X-Forwarded-Proto and -Host are believed"
     )

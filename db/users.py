@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from db import audit, clock, counters, multipliers
+from db import audit, clock, fair_use, multipliers
 from db.engine import for_update, sql, transaction
 from db.errors import Conflict, Invalid, Refused
 from db.meters import EVERY_METER
@@ -19,12 +19,17 @@ from db.versions import bump_user
 
 @dataclass(frozen=True, slots=True)
 class FairUse:
-    """Requests a day that are free of charge. `limit` None: no allowance, purely prepaid. Instants in ms."""
+    """Requests a day that are free of charge. `limit` None: no allowance, purely prepaid. Instants in ms.
+
+    `granted_by` is the group that gives it, None when it is the user's own. `throttled_until_at`: the allowance is used up,
+    and so is the money; None otherwise.
+    """
 
     limit: int | None
     throttle_s: int | None
     used_today: int
     throttled_until_at: int | None = None
+    granted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,6 @@ class UserView:
 
 # Fields that `create` and `update` take, beside groups and the multiplier.
 FIELDS = ("email", "credit_limit_nanos", "rpm", "fair_use_limit", "fair_use_throttle_s")
-DEFAULT_THROTTLE_S = 600
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
@@ -164,32 +168,45 @@ def delete(name: str) -> UserView:
 
 
 def _views(rows: list[Any]) -> list[UserView]:
-    groups: dict[int, list[str]] = {}
-    query = Membership.select(Membership.user, Group.name).join(Group).order_by(Group.name)
+    groups: dict[int, list[Any]] = {}
+    query = Membership.select(Membership.user, Group).join(Group).order_by(Group.name)
     if len(rows) == 1:
         query = query.where(Membership.user == rows[0].id)
-    for user_id, group in query.tuples():
-        groups.setdefault(user_id, []).append(group)
+    for membership in query:
+        groups.setdefault(membership.user_id, []).append(membership.group)
     factors = multipliers.by_subject("user", rows[0].id if len(rows) == 1 else None)
     now = clock.now_ms()
-    used = counters.of_day("user", rows[0].id, now).requests if len(rows) == 1 else 0
     return [
         UserView(
             id=row.id,
             name=row.name,
             email=row.email,
             status=row.status,
-            groups=tuple(groups.get(row.id, ())),
+            groups=tuple(group.name for group in groups.get(row.id, ())),
             multipliers=factors.get(row.id, {}),
             balance_nanos=row.balance_nanos,
             held_nanos=row.held_nanos,
             credit_limit_nanos=row.credit_limit_nanos,
             rpm=row.rpm,
-            fair_use=FairUse(row.fair_use_limit, row.fair_use_throttle_s, used),
+            fair_use=_fair_use(row, groups.get(row.id, []), now),
             created_at=row.created_at,
         )
         for row in rows
     ]
+
+
+def _fair_use(row: Any, groups: list[Any], now: int) -> FairUse:
+    own = (row.fair_use_limit, row.fair_use_throttle_s)
+    rule = fair_use.fair_use_of(own, [(group.fair_use_limit, group.fair_use_throttle_s) for group in groups])
+    if rule is None:
+        return FairUse(None, None, 0)
+    state = fair_use.as_of(rule, now, row.fair_use_day_at, row.fair_use_used, row.fair_use_last_at)
+    granting = None
+    if row.fair_use_limit is None:
+        granting = next(group.name for group in groups if group.fair_use_limit == rule.limit)
+    available = row.balance_nanos + row.credit_limit_nanos - row.held_nanos
+    throttled = not state.remaining and available <= 0 and state.slot_at > now
+    return FairUse(rule.limit, rule.throttle_s, state.used, state.slot_at if throttled else None, granting)
 
 
 @reading
@@ -200,7 +217,7 @@ def show(name: str) -> UserView:
 
 @reading
 def list_all(*, deleted: bool = False) -> list[UserView]:
-    """Every user by name, deleted ones only on request (`used_today` is left at 0)."""
+    """Every user by name, deleted ones only on request."""
     query = User.select().order_by(User.name)
     if not deleted:
         query = query.where(User.status != "deleted")

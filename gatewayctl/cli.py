@@ -41,6 +41,7 @@ NOUNS: dict[str, tuple[str, str, str]] = {
     "users": ("users", ACCESS, "People and programs that own a balance."),
     "groups": ("groups", ACCESS, "Which users may call which models."),
     "keys": ("keys", ACCESS, "API keys: create, limit, rotate, revoke."),
+    "limits": ("limits", ACCESS, "What is used of limits and fair use; begin anew."),
     "topup": ("topup", MONEY, "Add money to a user's balance."),
     "balances": ("balances", MONEY, "What users have, hold and may spend."),
     "ledger": ("ledger", MONEY, "Every entry behind every balance; verify them."),

@@ -61,6 +61,16 @@ def per_day(text: str) -> int:
     return int(number)
 
 
+def allowance(limit: str | None, throttle: str | None, *, removable: bool) -> dict[str, int | None]:
+    """'200/day' (or 'none', when removable) and '10m' → the fields of a fair-use allowance that were given."""
+    fields: dict[str, int | None] = {}
+    if limit is not None:
+        fields["fair_use_limit"] = None if removable and limit.strip().lower() == "none" else per_day(limit)
+    if throttle is not None:
+        fields["fair_use_throttle_s"] = duration_s(throttle)
+    return fields
+
+
 def pairs(items: Iterable[str], what: str) -> dict[str, str]:
     """['a=1', 'b=2'] → {'a': '1', 'b': '2'}."""
     found: dict[str, str] = {}

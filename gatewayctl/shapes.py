@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from db.credentials import CredentialView
     from db.groups import GroupView
     from db.keys import IssuedKey, KeyView
+    from db.limit_report import Used
     from db.multipliers import MultiplierView
     from db.providers import ProviderView
-    from db.users import UserView
+    from db.users import FairUse, UserView
 
 
 def usd(nanos: int | None) -> str | None:
@@ -28,9 +29,38 @@ def factors(multipliers: dict[str, int]) -> dict[str, str]:
     return {meter: format_multiplier(ppm) for meter, ppm in multipliers.items() if meter != "*"}
 
 
+def fair_use(fair: FairUse) -> dict[str, Any]:
+    """An allowance and what is used of it; `granted_by` is the group that gives it."""
+    return {
+        "limit": fair.limit,
+        "used_today": fair.used_today,
+        "throttled_until": iso(fair.throttled_until_at),
+        "throttle_s": fair.throttle_s,
+        "granted_by": fair.granted_by,
+    }
+
+
+def limits(used: Used) -> dict[str, Any]:
+    """A row of `limits show`."""
+    return {
+        "scope": used.scope,
+        "id": str(used.id),
+        "user": used.user,
+        "name": used.name,
+        "rpm": used.rpm,
+        "tpm": used.tpm,
+        "max_parallel": used.max_parallel,
+        "requests": used.window.requests,
+        "tokens": used.window.tokens,
+        "parallel": used.window.parallel,
+        "resets_at": iso(used.window.ends_at),
+        "today": {"requests": used.today.requests, "tokens": used.today.tokens, "cost": format_usd(used.today.cost_nanos)},
+        "fair_use": None if used.fair_use is None or used.fair_use.limit is None else fair_use(used.fair_use),
+    }
+
+
 def user(view: UserView) -> dict[str, Any]:
     """`users show`."""
-    fair = view.fair_use
     shape: dict[str, Any] = {
         "id": str(view.id),
         "name": view.name,
@@ -43,11 +73,7 @@ def user(view: UserView) -> dict[str, Any]:
         "available": format_usd(view.available_nanos),
         "credit_limit": format_usd(view.credit_limit_nanos),
         "rpm": view.rpm,
-        "fair_use": {
-            "limit": fair.limit,
-            "used_today": fair.used_today,
-            "throttled_until": iso(fair.throttled_until_at),
-        },
+        "fair_use": fair_use(view.fair_use),
         "created_at": iso(view.created_at),
     }
     if own := factors(view.multipliers):
@@ -64,6 +90,7 @@ def group(view: GroupView) -> dict[str, Any]:
         "multiplier": format_multiplier(view.multiplier_ppm),
         "users": list(view.users),
         "models": list(view.models),
+        "fair_use": {"limit": view.fair_use_limit, "throttle_s": view.fair_use_throttle_s},
         "created_at": iso(view.created_at),
     }
     if own := factors(view.multipliers):

@@ -9,9 +9,11 @@ from quart import Blueprint, Response
 from daemon.api.reply import caller_of, json_reply
 from daemon.gateway import Gateway
 from db import clock, counters
+from db import fair_use as allowances
 from db import identity as identities
 from db.counters import Count
-from db.identity import Funds
+from db.fair_use import FairUse
+from db.identity import Funds, Identity
 from db.money import format_usd
 
 NO_STORE = {"Cache-Control": "no-store"}
@@ -42,6 +44,19 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     """The routes, bound to a gateway."""
     blueprint = Blueprint("account", __name__)
 
+    async def fair_use(identity: Identity, rule: FairUse, now: int) -> dict[str, Any]:
+        state = await gateway.store.read(allowances.read, identity.user_id, rule, now, lock=False)
+        funds = await gateway.store.read(identities.funds, identity.key_id)
+        throttled = not state.remaining and funds.available_nanos <= 0 and state.slot_at > now
+        return {
+            "limit": rule.limit,
+            "used_today": state.used,
+            "remaining": state.remaining,
+            "resets_at": clock.iso(state.resets_at),
+            "throttle_s": rule.throttle_s,
+            "throttled_until": clock.iso(state.slot_at) if throttled else None,
+        }
+
     @blueprint.get("/v1/key")
     async def key() -> Response:
         identity = (await caller_of(gateway)).identity
@@ -57,7 +72,12 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             "user": identity.user,
             "expires_at": clock.iso(identity.key_expires_at),
             "models": sorted(identity.models) if identity.models is not None else None,
-            "limits": {"rpm": identity.rpm, "tpm": identity.tpm, "max_parallel": identity.max_parallel},
+            "limits": {
+                "rpm": identity.rpm,
+                "tpm": identity.tpm,
+                "max_parallel": identity.max_parallel,
+                "user_rpm": identity.user_rpm,
+            },
             "budget": limits,
             "spend": format_usd(funds.key_spent_nanos),
             "remaining": format_usd(available if left is None else min(available, left)),
@@ -92,6 +112,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             "day": (clock.iso(clock.window_start(now, "day")) or "")[:10],
             "today": _spent(user),
             "key_today": _spent(key),
+            "fair_use": None if identity.fair_use is None else await fair_use(identity, identity.fair_use, now),
         }
         return json_reply(shown, headers=NO_STORE)
 

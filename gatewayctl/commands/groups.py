@@ -7,8 +7,9 @@ from typing import Any
 import typer
 
 from db import money
-from gatewayctl import context, output, shapes
+from gatewayctl import context, output, parse, shapes
 from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing
+from gatewayctl.errors import Usage
 
 app = typer.Typer()
 GROUP = typer.Argument(..., metavar="GROUP")
@@ -25,6 +26,8 @@ def create(
     name: str = GROUP,
     multiplier: str | None = typer.Option(None, metavar="X", help="Factor on every price, such as 0.9."),
     default: bool = typer.Option(False, "--default", help="Every new user joins it."),
+    fair_use: str | None = typer.Option(None, metavar="N/day", help="Requests a day of each member that are not charged."),
+    throttle: str | None = typer.Option(None, metavar="TIME", help="One request per this time beyond them. Default: 10m."),
     if_not_exists: bool = IF_NOT_EXISTS,
 ) -> None:
     """Create a group.
@@ -36,11 +39,32 @@ def create(
     context.open_database()
     ppm = None if multiplier is None else money.parse_multiplier(multiplier)
     view, _ = create_or_existing(
-        lambda: groups.create(name, is_default=default, multiplier_ppm=ppm),
+        lambda: groups.create(
+            name, is_default=default, multiplier_ppm=ppm, **parse.allowance(fair_use, throttle, removable=False)
+        ),
         lambda: groups.show(name),
         if_not_exists=if_not_exists,
     )
     _show(view)
+
+
+@app.command()
+def update(
+    name: str = GROUP,
+    fair_use: str | None = typer.Option(None, metavar="N/day|none", help="Requests a day of each member that are not charged."),
+    throttle: str | None = typer.Option(None, metavar="TIME", help="One request per this time beyond them."),
+) -> None:
+    """Change a group's allowance; effective on each member's next request.
+
+    Example: gatewayctl groups update everyone --fair-use 200/day --throttle 10m
+    """
+    from db import groups
+
+    context.open_database()
+    fields = parse.allowance(fair_use, throttle, removable=True)
+    if not fields:
+        raise Usage("Nothing to change", "See: gatewayctl groups update --help")
+    _show(groups.update(name, **fields))
 
 
 @app.command("list")

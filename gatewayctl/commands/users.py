@@ -24,26 +24,15 @@ def _show(view: Any) -> None:
     output.record(shape, id="name", hide=("id",))
 
 
-def _fair_use(limit: str | None, throttle: str | None, *, removable: bool) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    if limit is not None:
-        fields["fair_use_limit"] = None if removable and limit.lower() == "none" else parse.per_day(limit)
-    if throttle is not None:
-        fields["fair_use_throttle_s"] = parse.duration_s(throttle)
-    elif fields.get("fair_use_limit") is not None:
-        from db.users import DEFAULT_THROTTLE_S
-
-        fields["fair_use_throttle_s"] = DEFAULT_THROTTLE_S
-    return fields
-
-
 @app.command()
 def create(
     name: str = NAME,
     email: str | None = typer.Option(None, help="Where to reach the owner."),
     group: list[str] = typer.Option([], help="A group to join beside the default ones; repeat."),
     multiplier: str | None = typer.Option(None, metavar="X", help="Factor on every price, such as 1.2."),
-    fair_use: str | None = typer.Option(None, metavar="N/day", help="Requests a day that are not charged."),
+    fair_use: str | None = typer.Option(
+        None, metavar="N/day|none", help="Requests a day that are not charged. Default: the setting default_fair_use."
+    ),
     throttle: str | None = typer.Option(None, metavar="TIME", help="One request per this time beyond them."),
     credit_limit: str | None = typer.Option(None, metavar="USD", help="How far the balance may go below 0."),
     rpm: int | None = typer.Option(None, help="Requests per minute, all keys together."),
@@ -62,7 +51,7 @@ def create(
         credit_limit_nanos=None if credit_limit is None else money.parse_usd(credit_limit),
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
     )
-    fields |= _fair_use(fair_use, throttle, removable=False)
+    fields |= parse.allowance(fair_use or context.settings().default_fair_use or None, throttle, removable=True)
     view, _ = create_or_existing(
         lambda: users.create(name, groups=group, **fields),
         lambda: users.show(name),
@@ -121,7 +110,7 @@ def update(
         credit_limit_nanos=(credit_limit, money.parse_usd),
         multiplier_ppm=(multiplier, money.parse_multiplier),
     )
-    fields |= _fair_use(fair_use, throttle, removable=True)
+    fields |= parse.allowance(fair_use, throttle, removable=True)
     _show(users.update(name, **fields))
 
 
