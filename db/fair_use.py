@@ -72,11 +72,11 @@ class Allowance:
 
 
 def as_of(rule: FairUse, at: int, day_at: int, used: int, last_at: int) -> Allowance:
-    """The state as it counts at `at`: a new day begins at 0. A clock that went back by less than a day begins none."""
+    """The state as it counts at `at`: a new day begins at 0. A clock that went back by less than a day gives nothing."""
     today = clock.day_of(at) * clock.DAY_MS
     if not today <= day_at <= today + clock.DAY_MS:
         day_at, used = today, 0
-    if last_at > at + rule.throttle_s * 1000:
+    if last_at > at + clock.DAY_MS:
         last_at = 0
     return Allowance(rule, at, day_at, used, last_at)
 
