@@ -84,7 +84,7 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
         if name not in FIELDS:
             raise Invalid(f"A key has no field {name!r}")
         if name in {"rpm", "tpm", "max_parallel"}:
-            value = check_limit(name, value or None)  # 0: no limit
+            value = check_limit(name, value)
         elif name == "name":
             value = check_label("name of the key", value)
         elif name == "models":

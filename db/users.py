@@ -70,8 +70,6 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid(f"{value[:80]!r} is not an e-mail address", "Example: alice@example.org")
         if name == "credit_limit_nanos" and not 0 <= value < MAX_NANOS:  # so that limit + balance stays below 2^63
             raise Invalid("A credit limit must not be negative" if value < 0 else "The credit limit is out of range")
-        if name == "rpm":
-            fields[name] = value = value or None  # 0: no limit
         if name in {"rpm", "fair_use_limit", "fair_use_throttle_s"}:
             check_limit(name, value)
     return fields
@@ -199,7 +197,7 @@ def _fair_use(row: Any, groups: list[Any], now: int) -> FairUse:
     own = (row.fair_use_limit, row.fair_use_throttle_s)
     rule = fair_use.fair_use_of(own, [(group.fair_use_limit, group.fair_use_throttle_s) for group in groups])
     if rule is None:
-        return FairUse(None, None, 0)
+        return FairUse(None, row.fair_use_throttle_s, 0)
     state = fair_use.as_of(rule, now, row.fair_use_day_at, row.fair_use_used, row.fair_use_last_at)
     granting = None
     if row.fair_use_limit is None:

@@ -105,12 +105,12 @@ def secret(from_env: str | None, from_file: str | None) -> str:
 
 
 def optional_number(text: str) -> int | None:
-    """'none' → None, else a whole number."""
+    """'none' or 0 → None, else a whole number."""
     if text.strip().lower() in {"none", "unlimited", "off"}:
         return None
     if not text.strip().isdecimal():
         raise Usage(f"{text!r} is not a whole number", "Give a number, or none to remove the limit")
-    return int(text)
+    return int(text) or None
 
 
 def optional_usd(text: str) -> int | None:

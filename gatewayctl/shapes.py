@@ -73,7 +73,7 @@ def user(view: UserView) -> dict[str, Any]:
         "available": format_usd(view.available_nanos),
         "credit_limit": format_usd(view.credit_limit_nanos),
         "rpm": view.rpm,
-        "fair_use": fair_use(view.fair_use),
+        "fair_use": {name: fair_use(view.fair_use)[name] for name in ("limit", "used_today", "throttled_until")},
         "created_at": iso(view.created_at),
     }
     if own := factors(view.multipliers):

@@ -47,7 +47,7 @@ def create(
     context.open_database()
     fields = given(
         email=email,
-        rpm=rpm,
+        rpm=rpm or None,
         credit_limit_nanos=None if credit_limit is None else money.parse_usd(credit_limit),
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
     )

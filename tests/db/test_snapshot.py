@@ -108,6 +108,7 @@ CHANGES: dict[str, list[tuple[Callable[[], object], str]]] = {
     "users.set_status": [(lambda: users.set_status("alice", "suspended"), "a")],
     "users.delete": [(lambda: users.delete("alice"), "a")],
     "groups.create": [(lambda: groups.create("gamma", multiplier_ppm=5), "c")],
+    "groups.update": [(lambda: groups.update("beta", fair_use_limit=5), "ab")],
     "groups.delete": [(lambda: groups.delete("beta"), "cab")],
     "groups.add_user": [(lambda: (groups.create("gamma"), groups.add_user("gamma", "alice")), "ca")],
     "groups.remove_user": [(lambda: groups.remove_user("beta", "alice"), "a")],
