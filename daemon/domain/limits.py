@@ -89,7 +89,7 @@ def throttled(allowance: Allowance) -> ApiError:
         "daily_limit_throttled",
         limit=rule.limit,
         every=_duration(rule.throttle_s),
-        retry_after_s=_seconds(allowance.at, allowance.slot_at),
+        retry_after_s=min(_seconds(allowance.at, allowance.slot_at), rule.throttle_s),  # a clock may have gone back
     )
 
 

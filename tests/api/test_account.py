@@ -39,7 +39,7 @@ def test_a_key_is_told_its_limits_spending_and_what_remains(world: World) -> Non
     spend(world, user)
     body = shown(world, "/v1/key", user)
     assert (body["object"], body["id"], body["name"], body["user"]) == ("key", user.key_id, "app", user.name)
-    assert (body["models"], body["limits"]) == ([CHAT], {"rpm": 600, "tpm": None, "max_parallel": None})
+    assert (body["models"], body["limits"]) == ([CHAT], {"rpm": 600, "tpm": None, "max_parallel": None, "user_rpm": None})
     assert (body["spend"], body["remaining"], body["budget"]) == (COST, "4.997", None)
     assert body["expires_at"].endswith("Z")
     assert body["today"] == {"requests": 1, "tokens": 2000, "cost": COST}
