@@ -1,7 +1,7 @@
 """The generated pages: `python -m gatewayctl.docs` writes them, `--check` compares them.
 
-docs/cli.md is made from the commands and the settings table, docs/errors.md from the error catalogue. To add a page: 1. a
-function that returns its text; 2. a line in PAGES.
+docs/cli.md is made from the commands and the settings table, docs/errors.md from the error catalogue, docs/usage.md from the
+meters and the tables of the protocols. To add a page: 1. a function that returns its text; 2. a line in PAGES.
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from daemon.domain.errors import CATALOGUE, ErrorSpec
+from daemon.domain.pricing import FALLBACK
+from daemon.domain.usage import METERS
+from daemon.protocols import asks, hosted, openai_audio, openai_images, rerank
+from daemon.protocols.anthropic_messages import tables as anthropic_tables
+from daemon.protocols.gemini import tables as gemini_tables
+from daemon.protocols.openai_chat import tables as openai_chat_tables
+from daemon.protocols.openai_responses import tables as openai_responses_tables
 from db import settings
 from gatewayctl import cli
 
@@ -212,7 +219,61 @@ def _error(code: str, spec: ErrorSpec) -> Iterator[str]:
     yield ""
 
 
-PAGES: dict[Path, Callable[[], str]] = {TARGET: page, DOCS / "errors.md": errors_page}
+USAGE_INTRO = """\
+# Usage
+
+Made from the tables of the protocols by `python -m gatewayctl.docs`; do not edit.
+
+What a provider reports is divided into disjoint meters: a token is counted by exactly one, so that the cost is the sum of
+count × price ([ledger](ledger.md)). The last report of a stream counts, never a sum. Counts must be integers within bounds and
+must not contradict each other nor what the request can have used, else what was delivered is counted instead and flagged
+`estimated`.
+
+## Meters
+
+| Meter | Unit | Counts | Without a price of its own |
+|---|---|---|---|
+"""
+USAGE_OF = (
+    (
+        "Chat completions",
+        openai_chat_tables.USAGE,
+        "`usage` of a reply or chunk, in `x_groq` (Groq), or in a choice (Moonshot).",
+    ),
+    ("Responses", openai_responses_tables.USAGE, "`usage` of a response."),
+    ("Messages", anthropic_tables.USAGE, "`usage` of a message; those of `message_delta` replace those of `message_start`."),
+    ("Gemini", gemini_tables.USAGE, "`usageMetadata`; the last one of a stream."),
+    ("Completions, embeddings, moderations", asks.USAGE, "`usage` of a reply or of the last chunk."),
+    ("Images", openai_images.USAGE, "A model is sold by tokens or by the piece: its prices say which of them costs."),
+    ("Speech and transcriptions", openai_audio.USAGE, ""),
+    ("Rerank", rerank.USAGE, ""),
+)
+HOSTED = """\
+## Tools that the provider runs
+
+Each call is a unit of `hosted_call/NAME`, whatever the API calls the tool; any other tool stands for itself, without its date
+(`web_search_20250305`). Items of a reply that failed, and pages that a web search opens, are no calls.
+
+| Name | Also called |
+|---|---|
+"""
+
+
+def usage_page() -> str:
+    """docs/usage.md: which meters there are, and which field of which API is which."""
+    parts = [USAGE_INTRO.rstrip()]
+    for meter in METERS.values():
+        other = FALLBACK.get(meter.name)
+        parts.append(f"| `{meter.name}` | {meter.unit} | {meter.counts} | {f'as `{other}`' if other else 'costs nothing'} |")
+    for title, table, where in USAGE_OF:
+        parts += ["", f"## {title}", "", *([where, ""] if where else []), "| Field | Meter | |", "|---|---|---|"]
+        parts += [f"| `{field}` | `{meter}` | {note} |" for field, (meter, note) in table.items()]
+    parts += ["", HOSTED.rstrip()]
+    parts += [f"| `{name}` | {', '.join(f'`{word}`' for word in words)} |" for name, words in hosted.WORDS.items()]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+PAGES: dict[Path, Callable[[], str]] = {TARGET: page, DOCS / "errors.md": errors_page, DOCS / "usage.md": usage_page}
 
 
 def main(arguments: list[str]) -> int:

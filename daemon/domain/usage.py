@@ -54,7 +54,7 @@ METERS: Final[dict[str, Meter]] = {
             "prompt tokens written to a cache for 5 minutes, or an unnamed time",
         ),
         Meter("cache_write_1h", "token", "input", "prompt tokens written to a cache for 1 hour"),
-        Meter("output", "token", "output", "generated tokens, reasoning included, audio excluded"),
+        Meter("output", "token", "output", "generated tokens, reasoning included, audio and images excluded"),
         Meter("audio_input", "token", "input", "prompt tokens that are audio"),
         Meter("audio_output", "token", "output", "generated tokens that are audio"),
         Meter("image_input", "token", "input", "prompt tokens that are images, where the host tells them apart"),

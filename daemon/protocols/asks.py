@@ -68,6 +68,16 @@ def count_of(body: dict[str, Any], name: str, most: int = MAX_COUNT, least: int 
     return value
 
 
+# Usage of the endpoints that have but tokens: field -> (meter, what it includes). docs/usage.md is made from it.
+USAGE: Final = {
+    "prompt_tokens or input_tokens": ("input", "without the cached tokens, which it includes"),
+    "completion_tokens or output_tokens": ("output", ""),
+    "total_tokens": ("input", "where it stands alone (Voyage)"),
+    "prompt_tokens_details.cached_tokens": ("cached_input", ""),
+    "completion_tokens_details.reasoning_tokens": ("reasoning", "part of output, reported beside it"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Prompts:
     """How much text a request holds: `count` separate prompts of `tokens` in all at most; the longest is `window_bytes`.

@@ -1,18 +1,8 @@
 """Tools that the provider runs: which of a request's tools they are, and how often a reply says that they ran.
 
-A model's entry names each of them once (`--hosted-tool web_search=5`), whatever the dialects call it:
-
-| name | tools of requests | items and counts of replies |
-|---|---|---|
-| web_search | web_search, web_search_preview, browser_search, google_search | web_search_call, web_search_requests |
-| web_fetch | web_fetch, url_context, visit_website | web_fetch_requests |
-| file_search | file_search, collections_search | file_search_call, document_search_calls |
-| code_interpreter | code_interpreter, code_execution | code_interpreter_call, code_execution_requests |
-| image_generation | image_generation | image_generation_call |
-| mcp | mcp, mcp_toolset, mcp_servers, also as a field | mcp_call, mcp_calls |
-
-Any other type stands for itself, without its date (web_search_20250305) and its provider (openrouter:web_search). To add a
-provider's word: a row in NAMES.
+A model's entry names each of them once (`--hosted-tool web_search=5`), whatever the dialects call it: WORDS. Any other type
+stands for itself, without its date (web_search_20250305) and its provider (openrouter:web_search). Items of a reply have the
+name before `_call`, counts in a usage object before `_requests` or `_calls`. To add a provider's word: a row in WORDS.
 """
 
 from __future__ import annotations
@@ -34,20 +24,16 @@ RUN_BY_CLIENT: Final = (
     "bash_", "text_editor_", "computer_", "memory_", "str_replace_", "tool_search", "local_shell", "apply_patch",
     "computer_use_preview",
 )  # fmt: skip
-NAMES: Final = {
-    "web_search_preview": "web_search",
-    "browser_search": "web_search",
-    "google_search": "web_search",
-    "google_search_retrieval": "web_search",
-    "url_context": "web_fetch",
-    "visit_website": "web_fetch",
-    "collections_search": "file_search",
-    "document_search": "file_search",
-    "code_execution": "code_interpreter",
-    "mcp_toolset": "mcp",
-    "mcp_servers": "mcp",
-    "enterprise_web_search": "web_search",
+# Name of a tool -> what else it is called.
+WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "web_search": ("web_search_preview", "browser_search", "google_search", "google_search_retrieval"),
+    "web_fetch": ("url_context", "visit_website"),
+    "file_search": ("collections_search", "document_search"),
+    "code_interpreter": ("code_execution",),
+    "image_generation": (),
+    "mcp": ("mcp_toolset",),
 }
+NAMES: Final = {word: name for name, words in WORDS.items() for word in words}
 _DATE: Final = re.compile(r"_20\d\d_?\d\d_?\d\d$")
 _CAMEL: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 NAME: Final = re.compile(r"[a-z0-9_]{1,28}")  # such as may stand in a price

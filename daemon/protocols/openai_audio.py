@@ -36,6 +36,15 @@ __all__ = [
     "usage_of",
 ]
 
+# Field of the reply -> (meter, what it includes). docs/usage.md is made from it.
+USAGE: Final = {
+    "usage.seconds": ("second", "rounded up; else duration, else the last time of srt and vtt"),
+    "usage.input_tokens": ("input", "without the audio tokens, which it includes"),
+    "usage.input_token_details.audio_tokens": ("audio_input", ""),
+    "usage.output_tokens": ("output", "of a transcription"),
+    "usage.output_tokens of speech": ("audio_output", "the last event of a stream; a reply that is sound alone is estimated"),
+    "input": ("character", "of the request: the text that is spoken"),
+}
 # Slow speech makes so many audio tokens of a character at most; usual speech this many.
 TOKENS_OF_CHARACTER: Final = 16
 USUAL_TOKENS_OF_CHARACTER: Final = 1.5

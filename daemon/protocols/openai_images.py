@@ -32,6 +32,15 @@ TOKENS_OF_INPUT: Final = 8_192  # of one image that an edit begins from, at high
 LINE_MAX: Final = 64 * 1024 * 1024  # an event holds a whole image in base64
 ENDS: Final = ("image_generation.completed", "image_edit.completed")
 
+# Field of the reply -> (meter, what it includes). docs/usage.md is made from it.
+USAGE: Final = {
+    "usage.input_tokens": ("input", "without images and cached tokens, which it includes"),
+    "usage.input_tokens_details.image_tokens": ("image_input", ""),
+    "usage.input_tokens_details.cached_tokens": ("cached_input", "taken from the text first"),
+    "usage.output_tokens": ("output", "without the tokens of images, where they are told apart"),
+    "usage.output_tokens_details.image_tokens": ("image_output", ""),
+    "data, size, quality": ("image", "one for each image, by size and quality as far as they are known"),
+}
 # Where a usage divides: the meter of what is left over, then count -> meter of what is told apart.
 INPUT: Final = ("input", "image_tokens", "image_input")
 OUTPUT: Final = ("image_output", "text_tokens", "output")

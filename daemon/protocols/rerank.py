@@ -95,6 +95,11 @@ def usage_of(body: dict[str, Any]) -> Usage | None:
     return Usage(meters) if meters else None
 
 
+# Field of the reply -> (meter, what it includes). docs/usage.md is made from it.
+USAGE: Final = {
+    "usage.total_tokens": ("input", "or prompt_tokens, input_tokens; also in meta.tokens and meta.billed_units"),
+    "meta.billed_units.search_units": ("request", "or usage.search_units"),
+}
 TOKENS: Final = ("total_tokens", "input_tokens", "prompt_tokens")
 
 

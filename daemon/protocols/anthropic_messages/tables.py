@@ -180,6 +180,23 @@ ENCODED_REPLY: Final[Table] = {
     "created": (DROPPED, "the API has no such field"),
 }
 
+# -- usage: field -> meter, and what the field includes. docs/usage.md is made from it.
+
+USAGE: Final[Table] = {
+    "input_tokens": ("input", "without what the cache read or wrote"),
+    "cache_read_input_tokens": ("cached_input", ""),
+    "cache_creation_input_tokens": ("cache_write_5m", "what of it was not written for an hour"),
+    "cache_creation.ephemeral_5m_input_tokens": ("cache_write_5m", "where the sum is not told"),
+    "cache_creation.ephemeral_1h_input_tokens": ("cache_write_1h", "part of cache_creation_input_tokens"),
+    "output_tokens": ("output", "thinking included"),
+    "output_tokens_details.thinking_tokens": ("reasoning", "part of output, reported beside it"),
+    "iterations": (
+        "all",
+        "compaction, fallback, advisor: the sum over all of them; the counts at the top are those of the answer alone",
+    ),
+    "server_tool_use.*_requests": ("hosted_call", "web_search_requests, web_fetch_requests, code_execution_requests"),
+}
+
 # Why a reply ended. Reasons that are not known are STOP.
 FINISH: Final[dict[str, Finish]] = {
     "end_turn": Finish.STOP,

@@ -1,18 +1,8 @@
 """Usage of a message, as disjoint meters and back.
 
-| meter | where it is |
-|---|---|
-| input | input_tokens: without what the cache read or wrote |
-| cached_input | cache_read_input_tokens |
-| cache_write_1h | cache_creation.ephemeral_1h_input_tokens |
-| cache_write_5m | the rest of cache_creation_input_tokens |
-| output | output_tokens, thinking included |
-| reasoning | output_tokens_details.thinking_tokens |
-| hosted_call | server_tool_use.web_search_requests, web_fetch_requests, code_execution_requests |
-
-With `iterations` (compaction, fallback, advisor) the counts at the top are those of the answer alone, and what was used is
-the sum over all iterations. In a stream the fields of message_delta replace those of message_start: they are cumulative.
-null and absent mean 0, but for input_tokens and output_tokens, which must be there.
+Which field is which meter: tables.USAGE. With `iterations` (compaction, fallback, advisor) the counts at the top are those of
+the answer alone, and what was used is the sum over all iterations. In a stream the fields of message_delta replace those of
+message_start: they are cumulative. null and absent mean 0, but for input_tokens and output_tokens, which must be there.
 """
 
 from __future__ import annotations

@@ -195,6 +195,23 @@ ENCODED_REPLY: Final[Table] = {
     "pings": (DROPPED, "the official SDK takes a comment for broken JSON"),
 }
 
+# -- usage: field -> meter, and what the field includes. docs/usage.md is made from it.
+
+USAGE: Final[Table] = {
+    "promptTokenCount": ("input", "what is left of it without the cached and audio tokens, which it includes"),
+    "toolUsePromptTokenCount": ("input", "beside promptTokenCount; without its audio tokens"),
+    "cachedContentTokenCount": ("cached_input", "where it is missing the sum of cacheTokensDetails"),
+    "promptTokensDetails AUDIO": (
+        "audio_input",
+        "without that of cacheTokensDetails; so is AUDIO of toolUsePromptTokensDetails",
+    ),
+    "candidatesTokenCount": ("output", "without audio and images, which it includes"),
+    "thoughtsTokenCount": ("output", "beside candidatesTokenCount; reported as reasoning too"),
+    "candidatesTokensDetails AUDIO": ("audio_output", ""),
+    "candidatesTokensDetails IMAGE": ("image_output", ""),
+    "totalTokenCount": ("output", "what it has beyond the prompt, where neither candidates nor thoughts are told"),
+}
+
 # Why a reply ended.
 FINISH: Final[dict[str, Finish]] = {
     "FINISH_REASON_UNSPECIFIED": Finish.STOP,

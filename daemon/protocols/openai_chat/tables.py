@@ -187,6 +187,32 @@ REPLY: Final[Table] = {
     "service_tier": (CARRIED, "not in a stream"),
 }
 
+# -- usage: field -> meter, and what the field includes. docs/usage.md is made from it.
+
+USAGE: Final[Table] = {
+    "prompt_tokens": ("input", "what is left of it without the cached, written and audio tokens, which it includes"),
+    "completion_tokens": ("output", "reasoning included; without the audio tokens, which it includes"),
+    "total_tokens": (
+        "output",
+        "what it has beyond prompt and completion was generated: xAI and Gemini leave reasoning out of completion_tokens",
+    ),
+    "prompt_tokens_details.cached_tokens": (
+        "cached_input",
+        "OpenAI, Azure, xAI, Groq, OpenRouter, Gemini; of several names the largest count wins",
+    ),
+    "prompt_cache_hit_tokens": ("cached_input", "DeepSeek"),
+    "cached_tokens": ("cached_input", "Moonshot"),
+    "num_cached_tokens": ("cached_input", "Mistral"),
+    "prompt_tokens_details.cache_write_tokens": ("cache_write_5m", "OpenAI, OpenRouter"),
+    "prompt_tokens_details.cache_creation_input_tokens": ("cache_write_5m", "Qwen"),
+    "prompt_tokens_details.audio_tokens": ("audio_input", "what is cached too is cached_input"),
+    "completion_tokens_details.audio_tokens": ("audio_output", ""),
+    "completion_tokens_details.reasoning_tokens": ("reasoning", "part of output, reported beside it"),
+    "reasoning_tokens": ("reasoning", "Perplexity"),
+    "server_tool_use.*_requests": ("hosted_call", "OpenRouter"),
+    "server_side_tool_usage_details.*_calls": ("hosted_call", "xAI"),
+}
+
 FINISH: Final[dict[str, Finish]] = {
     "stop": Finish.STOP,
     "eos": Finish.STOP,

@@ -20,7 +20,10 @@ CACHED: Final = (
     ("", "cached_tokens"),  # Moonshot
     ("", "num_cached_tokens"),  # Mistral
 )
-CACHE_WRITE: Final = (("prompt_tokens_details", "cache_write_tokens"),)  # OpenAI, OpenRouter
+CACHE_WRITE: Final = (
+    ("prompt_tokens_details", "cache_write_tokens"),  # OpenAI, OpenRouter
+    ("prompt_tokens_details", "cache_creation_input_tokens"),  # Qwen
+)
 AUDIO_IN: Final = (("prompt_tokens_details", "audio_tokens"),)
 AUDIO_OUT: Final = (("completion_tokens_details", "audio_tokens"),)
 REASONING: Final = (

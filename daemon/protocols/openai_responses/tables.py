@@ -186,6 +186,31 @@ ENCODED_REPLY: Final[Table] = {
     "thinking.encrypted": (DROPPED, "beside a signature"),
 }
 
+# -- usage: field -> meter, and what the field includes. docs/usage.md is made from it.
+
+USAGE: Final[Table] = {
+    "input_tokens": ("input", "what is left of it without the cached, written and audio tokens, which it includes"),
+    "output_tokens": ("output", "reasoning included; without the audio tokens, which it includes"),
+    "total_tokens": (
+        "output",
+        "when it is the sum of input, output and reasoning, the host leaves reasoning out of output_tokens",
+    ),
+    "input_tokens_details.cached_tokens": ("cached_input", ""),
+    "input_tokens_details.cache_write_tokens": ("cache_write_5m", ""),
+    "input_tokens_details.cache_write_tokens_details.ttl_12h_tokens": (
+        "cache_write_1h",
+        "part of cache_write_tokens: the longer, dearer time there is",
+    ),
+    "input_tokens_details.audio_tokens": ("audio_input", "some hosts"),
+    "output_tokens_details.audio_tokens": ("audio_output", "some hosts"),
+    "output_tokens_details.reasoning_tokens": ("reasoning", "part of output, reported beside it"),
+    "prompt_tokens": ("input", "hosts that report as chat completions do: all fields under the names of that API"),
+    "server_side_tool_usage_details.*_calls": (
+        "hosted_call",
+        "xAI; else the items of the output: web_search_call, file_search_call …",
+    ),
+}
+
 # Why a reply ended -> status and incomplete_details.reason. A refusal without words of refusal was cut short.
 STATUS: Final[dict[Finish | None, tuple[str, str | None]]] = {
     None: ("completed", None),

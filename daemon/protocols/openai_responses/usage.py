@@ -1,29 +1,26 @@
 """Usage of a response, as disjoint meters and back.
 
-| meter | where it is | is part of |
-|---|---|---|
-| input | what is left of input_tokens | |
-| cached_input | input_tokens_details.cached_tokens | input_tokens |
-| cache_write_1h | …cache_write_tokens_details.ttl_12h_tokens: the longer, dearer time there is | cache_write_tokens |
-| cache_write_5m | the rest of input_tokens_details.cache_write_tokens | input_tokens |
-| audio_input | input_tokens_details.audio_tokens (some hosts) | input_tokens |
-| output | what is left of output_tokens | |
-| audio_output | output_tokens_details.audio_tokens (some hosts) | output_tokens |
-| reasoning | output_tokens_details.reasoning_tokens | output_tokens |
-| hosted_call | output items such as web_search_call; xAI's server_side_tool_usage_details | |
-
-A host that leaves reasoning out of output_tokens counts it in total_tokens: it is added when that makes the sum right.
-null and absent mean 0 in the details; input_tokens must be there.
+Which field is which meter: tables.USAGE. A host that leaves reasoning out of output_tokens counts it in total_tokens: it is
+added when that makes the sum right. Hosts that report as chat completions do (Azure, of models of others) are read under those
+names. null and absent mean 0 in the details; the prompt's tokens must be there.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from daemon.domain.usage import InvalidUsage, Usage, checked_count
 from daemon.protocols.hosted import hosted_calls_of, with_hosted
 from daemon.protocols.tiers import reported_tier
+
+NAMES_OF_CHAT: Final = {
+    "input_tokens": "prompt_tokens",
+    "input_tokens_details": "prompt_tokens_details",
+    "output_tokens": "completion_tokens",
+    "output_tokens_details": "completion_tokens_details",
+    "total_tokens": "total_tokens",
+}
 
 
 def usage_of(body: dict[str, Any]) -> Usage | None:
@@ -42,6 +39,8 @@ def read_usage(usage: object) -> Usage:
     """A usage object; InvalidUsage when it cannot be true."""
     if type(usage) is not dict:
         raise InvalidUsage("usage is not an object")
+    if "input_tokens" not in usage and "prompt_tokens" in usage:
+        usage = {ours: usage[theirs] for ours, theirs in NAMES_OF_CHAT.items() if theirs in usage}
     prompt = checked_count(usage.get("input_tokens"), "input_tokens")
     total = usage.get("total_tokens")
     if total is not None:

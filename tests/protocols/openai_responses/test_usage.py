@@ -50,7 +50,7 @@ def test_no_usage_is_none() -> None:
         {"input_tokens": 1, "output_tokens": 1, "input_tokens_details": {"cached_tokens": 2}},
         {"input_tokens": 1, "output_tokens": 1, "input_tokens_details": []},
         {"input_tokens": 1, "output_tokens": 1, "output_tokens_details": {"reasoning_tokens": True}},
-        {"prompt_tokens": 1, "completion_tokens": 1},
+        {"prompt_tokens": 1},
     ],
 )  # fmt: skip
 def test_what_cannot_be_true_is_not_believed(given: Any) -> None:
