@@ -155,6 +155,8 @@ class Front:
             log.exception("request failed", error, request_id=identifier)
             await _answer(gateway, request, ApiError.of("internal_error"))
         else:
+            if request.unread:  # no route of Quart's takes a body
+                await _read_on(gateway.watchdog, receive)
             await self._quart(scope, receive, send, request, common)
         finally:
             _log_access(request)

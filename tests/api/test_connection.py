@@ -91,6 +91,15 @@ def test_a_post_without_a_key_leaves_the_connection_usable(gateway: Gateway) -> 
     assert b"HTTP/1.1 200" in reply, "the second request was not answered"
 
 
+@pytest.mark.parametrize("path", [b"/nowhere", b"/health", b"/v1/models", b"/v1/embeddings"])
+def test_a_refusal_arrives_though_the_body_was_not_wanted(gateway: Gateway, path: bytes) -> None:
+    head = b"POST %b HTTP/1.1\r\nHost: g\r\nTransfer-Encoding: chunked\r\n\r\n" % path
+    pieces = [b"10000\r\n" + b"x" * 65536 + b"\r\n"] * 64
+    reply = exchange(gateway, head, *pieces, b"0\r\n\r\n", b"GET /health HTTP/1.1\r\nHost: g\r\nConnection: close\r\n\r\n")
+    assert reply.split()[1] in (b"401", b"404", b"405"), reply
+    assert b"HTTP/1.1 200" in reply, "the second request was not answered"
+
+
 KEY, VERSION = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", b"Sec-WebSocket-Version: 13\r\n"
 
 

@@ -29,7 +29,7 @@ from tests.support.upstream import Answer, Close, Received, Reply, json_reply, s
 VECTOR = (0.25, -0.5, 1.0)
 HALF_AN_EVENT = b'data: {"id": "half'
 PICTURE = base64.b64encode(b"\x89PNG scripted").decode()
-SOUND = b"ID3 scripted sound"
+SOUND, HEARD = b"ID3 scripted sound", "A scripted sentence."
 OF_THE_HOST = ("function_call", "reasoning")  # items of a conversation that the host said
 CHAT_USAGE = {
     "prompt_tokens": INPUT_TOKENS, "completion_tokens": OUTPUT_TOKENS, "total_tokens": INPUT_TOKENS + OUTPUT_TOKENS,
@@ -202,12 +202,12 @@ def one_shot(request: Received) -> Answer:
     """Embeddings, images, speech and transcriptions."""
     if request.path.endswith("/embeddings"):
         return embeddings(request.json)
-    if request.path.endswith("/images/generations"):
+    if "/images/" in request.path:
         return json_reply({"created": 1_700_000_000, "data": [{"b64_json": PICTURE}]})
     if request.path.endswith("/audio/speech"):
         return Reply(200, [("Content-Type", "audio/mpeg")], SOUND)
     assert request.path.endswith("/audio/transcriptions"), request.path
-    return json_reply({"text": "A scripted sentence."})
+    return json_reply({"text": HEARD})
 
 
 def embeddings(body: dict[str, Any]) -> Answer:

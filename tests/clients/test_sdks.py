@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from daemon.api.billable import UNIFIED
 from tests.clients.expected import SURFACES, UNKNOWN_MODEL, Surface
-from tests.clients.openai_hosts import PICTURE, SOUND, VECTOR
+from tests.clients.openai_hosts import HEARD, PICTURE, SOUND, VECTOR
 from tests.clients.persona import INPUT_TOKENS
 from tests.clients.sdks import CHOSEN, report_of
 from tests.clients.stage import ALIAS, CHAT, GEMINI, MODELS, Stage, raise_stage
@@ -63,15 +62,14 @@ def test_models_are_listed_and_retrieved(reports: Reports, sdk: str) -> None:
 
 @pytest.mark.parametrize("sdk", [name for name in CHOSEN if name.startswith("openai-")])
 def test_openais_sdk_embeds_draws_speaks_and_listens(reports: Reports, sdk: str) -> None:
-    found = dict(reports(sdk)["one shot"])
-    if "/v1/audio/transcriptions" not in UNIFIED:
-        del found["transcription"]
-    assert found == {
+    assert reports(sdk)["one shot"] == {
         "embedding": [[list(VECTOR), list(VECTOR)], INPUT_TOKENS],
         "plain embedding": list(VECTOR),
         "image": PICTURE,
         "speech": base64.b64encode(SOUND).decode(),
-        **({"transcription": "A scripted sentence."} if "/v1/audio/transcriptions" in UNIFIED else {}),
+        "edited image": PICTURE,
+        "transcription": HEARD,
+        "refused upload": ["AuthenticationError", 401, "invalid_api_key"],
     }
 
 

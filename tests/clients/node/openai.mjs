@@ -149,9 +149,14 @@ async function speech() {
   return Buffer.from(await reply.arrayBuffer()).toString("base64");
 }
 
-async function transcription() {
-  const file = await toFile(Buffer.from("ID3"), "a.mp3");
-  return (await sdk.audio.transcriptions.create({ model: CASE.transcription_model, file })).text;
+async function transcription(client) {
+  const file = await toFile(Buffer.alloc(300_000, "ID3"), "a.mp3");
+  return (await client.audio.transcriptions.create({ model: CASE.transcription_model, file })).text;
+}
+
+async function editedImage() {
+  const image = await toFile(Buffer.from("PNG"), "a.png", { type: "image/png" });
+  return (await sdk.images.edit({ model: CASE.image_model, image, prompt: "a hat", n: 1 })).data[0].b64_json;
 }
 
 async function listed() {
@@ -175,6 +180,8 @@ report({
       async () => (await sdk.images.generate({ model: CASE.image_model, prompt: "a cat", n: 1 })).data[0].b64_json,
     ),
     speech: await attempt(speech),
-    transcription: await attempt(transcription),
+    "edited image": await attempt(editedImage),
+    transcription: await attempt(() => transcription(sdk)),
+    "refused upload": await raised(() => transcription(client("sk-gw-wrong"))),
   },
 });

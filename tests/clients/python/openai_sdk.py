@@ -197,8 +197,14 @@ def plain_embedding() -> Any:
     return reply.data[0].embedding
 
 
-def transcription() -> str:
-    return sdk().audio.transcriptions.create(model=CASE.transcription_model, file=("a.mp3", io.BytesIO(b"ID3"))).text
+def transcription(client: openai.OpenAI) -> str:
+    file = ("a.mp3", io.BytesIO(b"ID3" * 100_000))
+    return client.audio.transcriptions.create(model=CASE.transcription_model, file=file).text
+
+
+def edited_image() -> Any:
+    picture = ("a.png", io.BytesIO(b"PNG"), "image/png")
+    return sdk().images.edit(model=CASE.image_model, image=picture, prompt="a hat", n=1).data[0].b64_json
 
 
 report(
@@ -219,7 +225,9 @@ report(
                     sdk().audio.speech.create(model=CASE.speech_model, voice="alloy", input="Hello.").content
                 ).decode()
             ),
-            "transcription": attempt(transcription),
+            "edited image": attempt(edited_image),
+            "transcription": attempt(lambda: transcription(sdk())),
+            "refused upload": raised(lambda: transcription(sdk("sk-gw-wrong"))),
         },
     }
 )
