@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from daemon import log
 from daemon.domain.catalog import Provider
+from daemon.domain.routing import Routes
 from daemon.metrics import Metrics
 from daemon.snapshot import Snapshot
 from daemon.store import Store
@@ -16,8 +21,9 @@ from daemon.tasks import Tasks
 from daemon.token_counter import TokenCounter
 from daemon.upstream.base import Upstream
 from daemon.watchdog import Watchdog
-from db import clock
+from db import clock, deployments
 from db.settings import Settings
+from db.snapshot import StoredDeployment
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Gateway:
     process_id: int
     make_upstream: Callable[[Provider], Upstream]
     tokens: TokenCounter
+    routes: Routes = field(init=False)
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
@@ -71,8 +78,10 @@ class Gateway:
     _numbered: int = 0
     _id_of_process: int = field(default_factory=lambda: secrets.randbits(64))
     _upstreams: dict[int, tuple[Any, Upstream]] = field(default_factory=dict)
-    _turns: dict[int, int] = field(default_factory=dict)
     _retries: dict[int, RetryBudget] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.routes = Routes(time.monotonic, clock.now_ms, random.random, self.settings.workers, self._breaker_changed)
 
     def new_request_id(self) -> str:
         """Unique, and in order of time, so that rows written together lie together: time, process (random), number."""
@@ -97,10 +106,13 @@ class Gateway:
             self.closing.spawn(work, name=f"close upstream {stored.slug}")
         return upstream
 
-    def next_turn(self, provider_id: int) -> int:
-        """A number that rises with every request to a provider: the turn of its credentials."""
-        turn = self._turns[provider_id] = self._turns.get(provider_id, -1) + 1
-        return turn
+    def _breaker_changed(self, provider: Provider, deployment: StoredDeployment, reason: str | None) -> None:
+        name = {"provider": provider.stored.slug, "upstream": deployment.upstream_name}
+        if reason is None:
+            log.info("deployment works again", **name)
+        else:
+            log.warning("deployment failing, not asked for a while", reason=reason, **name)
+        self.store.write_soon(partial(deployments.note_open, deployment.id, reason))
 
     def retries(self, provider_id: int) -> RetryBudget:
         """The budget of connecting again to a provider."""

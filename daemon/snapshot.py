@@ -24,14 +24,15 @@ MOST_IDENTITIES = 50_000
 def _decrypt(stored: snapshot.StoredProvider, master: MasterKeys) -> tuple[Credential, ...]:
     usable = []
     for one in stored.credentials:
-        if one.status != "active":
+        if one.status == "disabled":
             continue
         try:
             text = master.decrypt(one.ciphertext, purpose="credential", row=f"credentials:{one.id}:secret")
         except Invalid as error:
             log.error("credential unusable", provider=stored.slug, credential=one.name, text=error.message)
             continue
-        usable.append(Credential(one.id, one.name, one.weight, text))
+        probe_at = (one.probe_at or 0) if one.status == "benched" else None
+        usable.append(Credential(one.id, one.name, one.weight, text, one.max_parallel, probe_at))
     return tuple(usable)
 
 

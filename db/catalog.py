@@ -13,7 +13,7 @@ from db.engine import transaction
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.meters import EVERY_METER, format_price, missing, price_key
 from db.models import Alias, CatalogModel, Deployment, Grant, Group, Provider
-from db.models.catalog import MODEL_TYPES
+from db.models.catalog import MODEL_TYPES, ROUTINGS
 from db.money import PPM
 from db.names import check_label, check_model_id, check_model_name_free, group_row, insert, model_row, provider_row
 from db.prices import NewPrice
@@ -35,6 +35,8 @@ class DeploymentView:
     weight: int
     priority: int
     enabled: bool
+    open_since_at: int | None = None  # a worker sends no requests there since then,
+    open_reason: str | None = None  # because of this
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class ModelView:
     multipliers: dict[str, int]
     service_tiers: dict[str, int]
     hosted_tools: dict[str, int]
+    routing: str
+    fallbacks: tuple[str, ...]
     created_at: int
 
     @property
@@ -96,12 +100,13 @@ class NewModel:
     enabled: bool = True
     service_tiers: Mapping[str, int] = field(default_factory=dict)
     hosted_tools: Mapping[str, int] = field(default_factory=dict)
+    routing: str = "weighted"
 
 
 # Columns that `update` takes; provider, upstream, prices and the multiplier are arguments of their own.
 FIELDS = (
     "type", "private", "display_name", "description", "context_length", "max_output", "media_tokens", "features",
-    "input_modalities", "output_modalities", "enabled", "service_tiers", "hosted_tools",
+    "input_modalities", "output_modalities", "enabled", "service_tiers", "hosted_tools", "routing",
 )  # fmt: skip
 
 
@@ -112,6 +117,8 @@ def _columns(fields: Mapping[str, Any]) -> dict[str, Any]:
             raise Invalid(f"A model has no field {name!r}")
         if name == "type" and value not in MODEL_TYPES:
             raise Invalid(f"{value!r} is not a type of model", f"Types: {', '.join(MODEL_TYPES)}")
+        if name == "routing" and value not in ROUTINGS:
+            raise Invalid(f"{value!r} is not a way of routing", f"Ways: {', '.join(ROUTINGS)}")
         if name in {"private", "enabled"}:
             value = int(value)
         elif name == "display_name":
@@ -332,10 +339,13 @@ def _views(rows: list[Any]) -> list[ModelView]:
     aliases = _gathered(Alias.select(Alias.model, Alias.alias).order_by(Alias.alias))
     groups = _gathered(Grant.select(Grant.model, Group.name).join(Group).order_by(Group.name))
     columns = (Deployment.model, Provider.slug, Deployment.upstream_name, Deployment.weight, Deployment.priority)
-    served = Deployment.select(*columns, Deployment.enabled).join(Provider)
+    told = (Deployment.enabled, Deployment.open_since_at, Deployment.open_reason)
+    served = Deployment.select(*columns, *told).join(Provider)
     deployments = _gathered(served.order_by(Deployment.priority, Deployment.id))
     in_force = prices.current(rows[0].id if len(rows) == 1 else None)
     factors = multipliers.by_subject("model")
+    wanted = {target for row in rows for target in json.loads(row.fallbacks)}
+    names = dict(CatalogModel.select(CatalogModel.id, CatalogModel.public_id).where(CatalogModel.id.in_(wanted)).tuples())
     return [
         ModelView(
             id=row.id,
@@ -354,13 +364,15 @@ def _views(rows: list[Any]) -> list[ModelView]:
             aliases=tuple(aliases.get(row.id, ())),
             groups=tuple(groups.get(row.id, ())),
             deployments=tuple(
-                DeploymentView(slug, upstream, weight, priority, bool(enabled))
-                for slug, upstream, weight, priority, enabled in deployments.get(row.id, ())
+                DeploymentView(slug, upstream, weight, priority, bool(enabled), since, reason)
+                for slug, upstream, weight, priority, enabled, since, reason in deployments.get(row.id, ())
             ),
             prices=in_force.get(row.id, {}),
             multipliers=factors.get(row.id, {}),
             service_tiers=json.loads(row.service_tiers),
             hosted_tools=json.loads(row.hosted_tools),
+            routing=row.routing,
+            fallbacks=tuple(names[target] for target in json.loads(row.fallbacks) if target in names),
             created_at=row.created_at,
         )
         for row in rows

@@ -16,6 +16,8 @@ from db.versions import bump_catalog
 
 PURPOSE = "credential"
 MAX_WEIGHT = 1_000_000
+MOST_PARALLEL = 100_000
+FIRST_BENCH_MS, LONGEST_BENCH_MS = 30_000, 3_600_000  # until a benched credential is tried again; each time twice as long
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,9 @@ class CredentialView:
     last_error: str | None
     last_error_at: int | None
     created_at: int
+    max_parallel: int | None = None  # requests at the same time
+    benched_at: int | None = None
+    probe_at: int | None = None
 
 
 def row_name(credential_id: int) -> str:
@@ -44,8 +49,16 @@ def _check_weight(weight: int) -> int:
     return weight
 
 
+def _check_parallel(most: int | None) -> int | None:
+    if most is not None and not 1 <= most <= MOST_PARALLEL:
+        raise Invalid(f"The requests at the same time must be from 1 to {MOST_PARALLEL}")
+    return most
+
+
 @transaction
-def add(provider: str, secret: str, keys: MasterKeys, *, name: str = "default", weight: int = 1) -> CredentialView:
+def add(
+    provider: str, secret: str, keys: MasterKeys, *, name: str = "default", weight: int = 1, max_parallel: int | None = None
+) -> CredentialView:
     """Store a secret at a provider. Conflict when the provider has a credential of that name."""
     if not secret or not secret.isprintable() or not secret.isascii():
         raise Invalid("The secret is empty or has a character that cannot stand in a header")
@@ -54,6 +67,7 @@ def add(provider: str, secret: str, keys: MasterKeys, *, name: str = "default", 
         "provider": owner.id,
         "name": check_label("name", name) or "default",
         "weight": _check_weight(weight),
+        "max_parallel": _check_parallel(max_parallel),
         "hint": secrets.mask(secret),
         "created_at": clock.now_ms(),
         "secret": b"",
@@ -89,12 +103,30 @@ def _row(reference: str, provider: str | None = None) -> Any:
     return found[0]
 
 
+_OFF_THE_BENCH = {"benched_at": None, "probe_at": None, "benches": 0}
+
+
+@transaction
+def update(reference: str, **fields: int | None) -> CredentialView:
+    """Change `weight` or `max_parallel` (None: no limit)."""
+    row = _row(reference)
+    values = {name: _check_weight(value or 0) if name == "weight" else _check_parallel(value) for name, value in fields.items()}
+    before = {name: getattr(row, name) for name in values}
+    if values and before != values:
+        Credential.update(**values).where(Credential.id == row.id).execute()
+        bump_catalog()
+        audit.record("credentials.update", f"{row.provider.slug}/{row.name}", before=before, after=values)
+    return show(str(row.id))
+
+
 @transaction
 def set_status(reference: str, status: str) -> CredentialView:
-    """'active' or 'disabled'; enabling also forgets the last error."""
+    """'active' or 'disabled'; enabling also forgets the bench and the last error."""
     row = _row(reference)
     if row.status != status:
-        forget: dict[str, Any] = {"last_error": None, "last_error_at": None} if status == "active" else {}
+        forget: dict[str, Any] = _OFF_THE_BENCH
+        if status == "active":
+            forget = {**forget, "last_error": None, "last_error_at": None, "enabled_at": clock.now_ms()}
         Credential.update(status=status, **forget).where(Credential.id == row.id).execute()
         bump_catalog()
         verb = "enable" if status == "active" else "disable"
@@ -153,6 +185,9 @@ def _view(row: Any) -> CredentialView:
         last_error=row.last_error,
         last_error_at=row.last_error_at,
         created_at=row.created_at,
+        max_parallel=row.max_parallel,
+        benched_at=row.benched_at,
+        probe_at=row.probe_at,
     )
 
 
@@ -172,6 +207,42 @@ def list_all(provider: str | None = None) -> list[CredentialView]:
 
 
 @transaction
-def note_error(credential_id: int, text: str) -> None:
-    """Remember why a provider refused the credential, for `credentials list`. Its status stays as the admin set it."""
-    Credential.update(last_error=text[:300], last_error_at=clock.now_ms()).where(Credential.id == credential_id).execute()
+def bench(credential_id: int, why: str, *, sent_at: int) -> int | None:
+    """Use it no more, for a provider refused it; tried again after a pause that doubles with each refusal. Returns when.
+
+    None, and nothing changes: it was disabled or deleted, or enabled after the request was sent (`sent_at`), or another
+    request benched it already.
+    """
+    row = Credential.get_or_none(Credential.id == credential_id)
+    if row is None or row.status == "disabled" or (row.enabled_at or 0) > sent_at:
+        return None
+    if row.status == "benched" and (row.probe_at or 0) > sent_at:
+        return None
+    now = clock.now_ms()
+    until = now + min(FIRST_BENCH_MS << min(row.benches, 10), LONGEST_BENCH_MS)
+    Credential.update(
+        status="benched",
+        benched_at=row.benched_at or now,
+        probe_at=until,
+        benches=row.benches + 1,
+        last_error=why[:300],
+        last_error_at=now,
+    ).where(Credential.id == row.id).execute()
+    bump_catalog()
+    if row.status == "active":
+        owner = Provider.get_by_id(row.provider_id)
+        audit.record("credentials.bench", f"{owner.slug}/{row.name}", before={"status": "active"}, after={"why": why[:300]})
+    return until
+
+
+@transaction
+def unbench(credential_id: int) -> bool:
+    """The provider accepts it again. False: it was not benched (never touches what an admin disabled)."""
+    row = Credential.get_or_none((Credential.id == credential_id) & (Credential.status == "benched"))
+    if row is None:
+        return False
+    Credential.update(status="active", **_OFF_THE_BENCH).where(Credential.id == row.id).execute()
+    bump_catalog()
+    owner = Provider.get_by_id(row.provider_id)
+    audit.record("credentials.unbench", f"{owner.slug}/{row.name}", before={"status": "benched"}, after={"status": "active"})
+    return True

@@ -14,7 +14,7 @@ from db import audit, clock
 from db.engine import transaction
 from db.errors import Conflict, Invalid, Refused
 from db.models import CatalogModel, Credential, Deployment, Provider
-from db.models.catalog import CHAT_APIS, PROTOCOLS
+from db.models.catalog import CHAT_APIS, NO_ANSWER, PROTOCOLS, ROTATIONS
 from db.money import format_usd
 from db.names import check_label, check_slug, insert, provider_row
 from db.presets import display_name, preset
@@ -48,6 +48,8 @@ class ProviderView:
     daily_stop_nanos: int | None
     allow_endpoints: tuple[str, ...]
     chat_api: str
+    rotation: str
+    on_no_answer: str
     credentials: int  # those that may be used
     models: tuple[str, ...]
     created_at: int
@@ -56,8 +58,14 @@ class ProviderView:
 FIELDS = (
     "name", "base_url", "no_auth", "auth_header", "auth_prefix", "connect_timeout_ms", "first_byte_timeout_ms",
     "read_timeout_ms", "total_timeout_ms", "max_connections", "on_disconnect", "include_usage",
-    "daily_alert_nanos", "daily_stop_nanos", "allow_endpoints", "chat_api",
+    "daily_alert_nanos", "daily_stop_nanos", "allow_endpoints", "chat_api", "rotation", "on_no_answer",
 )  # fmt: skip
+_CHOICES = {
+    "on_disconnect": ("cancel", "drain"),
+    "chat_api": CHAT_APIS,
+    "rotation": ROTATIONS,
+    "on_no_answer": NO_ANSWER,
+}
 MAX_TIMEOUT_MS = 24 * 3600 * 1000
 _ENDPOINT = re.compile(r"(GET|POST|PUT|PATCH|DELETE) /?[A-Za-z0-9._~:/{}*-]{1,200}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,100}")
@@ -120,10 +128,11 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
             raise Invalid(f"{name.removesuffix('_ms')} must be more than 0 and at most a day")
         elif name == "max_connections" and not 1 <= value <= 100_000:
             raise Invalid("max_connections must be from 1 to 100000")
-        elif name == "on_disconnect" and value not in {"cancel", "drain"}:
-            raise Invalid(f"{value!r} is neither cancel nor drain")
-        elif name == "chat_api" and value not in CHAT_APIS:
-            raise Invalid(f"{value[:60]!r} is not one of {', '.join(CHAT_APIS)}", "Example: --chat-api both")
+        elif name in _CHOICES and value not in _CHOICES[name]:
+            option = f"--{name.replace('_', '-')}"
+            raise Invalid(
+                f"{value[:60]!r} is not one of {', '.join(_CHOICES[name])}", f"Example: {option} {_CHOICES[name][-1]}"
+            )
         elif (
             name == "auth_header"
             and value is not None
@@ -203,6 +212,9 @@ def update(slug: str, **fields: Any) -> ProviderView:
     before = {name: getattr(row, name) for name in values}
     if values:
         Provider.update(**values).where(Provider.id == row.id).execute()
+        if values.get("base_url", row.base_url) != row.base_url:  # somebody else's refusals say nothing of this address
+            benched = (Credential.provider == row.id) & (Credential.status == "benched")
+            Credential.update(status="active", benched_at=None, probe_at=None, benches=0).where(benched).execute()
         bump_catalog()
         audit.record("providers.update", slug, before=_logged(before), after=_logged(values))
     return show(slug)
@@ -264,7 +276,7 @@ def _models(provider_id: int | None) -> dict[int, list[str]]:
 
 def _views(rows: list[Any]) -> list[ProviderView]:
     models = _models(rows[0].id if len(rows) == 1 else None)
-    usable = Credential.select(Credential.provider, fn.COUNT(Credential.id)).where(Credential.status != "disabled")
+    usable = Credential.select(Credential.provider, fn.COUNT(Credential.id)).where(Credential.status == "active")
     counts = dict(usable.group_by(Credential.provider).tuples())
     plain = [name for name in ProviderView.__slots__ if name not in {"credentials", "models"}]
     views = []

@@ -21,12 +21,14 @@ from db.models import (
 
 @dataclass(frozen=True, slots=True)
 class StoredCredential:
-    """A credential as stored: encrypted."""
+    """A credential as stored: encrypted. `probe_at`: when a benched one may be tried again."""
 
     id: int
     name: str
     status: str
     weight: int
+    max_parallel: int | None
+    probe_at: int | None
     ciphertext: bytes = field(repr=False)
 
 
@@ -53,6 +55,8 @@ class StoredProvider:
     include_usage: bool
     allow_endpoints: tuple[str, ...]
     chat_api: str
+    rotation: str
+    on_no_answer: str
     credentials: tuple[StoredCredential, ...]
 
 
@@ -72,6 +76,7 @@ class StoredModel:
     """A model with its enabled deployments, current prices (nano-USD per million units) and multipliers (ppm).
 
     `service_tiers`: factor on the price of tokens, in parts per million; `hosted_tools`: most calls in one request.
+    `fallbacks`: public ids of the models to ask when nobody serves this one.
     """
 
     id: int
@@ -95,6 +100,8 @@ class StoredModel:
     multipliers: dict[str, int]
     service_tiers: dict[str, int]
     hosted_tools: dict[str, int]
+    routing: str = "weighted"
+    fallbacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +139,7 @@ def _providers() -> tuple[StoredProvider, ...]:
     credentials: dict[int, list[StoredCredential]] = {}
     for row in Credential.select().order_by(Credential.id):
         credentials.setdefault(row.provider_id, []).append(
-            StoredCredential(row.id, row.name, row.status, row.weight, bytes(row.secret))
+            StoredCredential(row.id, row.name, row.status, row.weight, row.max_parallel, row.probe_at, bytes(row.secret))
         )
     return tuple(
         StoredProvider(
@@ -155,6 +162,8 @@ def _providers() -> tuple[StoredProvider, ...]:
             include_usage=bool(row.include_usage),
             allow_endpoints=tuple(json.loads(row.allow_endpoints)),
             chat_api=row.chat_api,
+            rotation=row.rotation,
+            on_no_answer=row.on_no_answer,
             credentials=tuple(credentials.get(row.id, ())),
         )
         for row in Provider.select().order_by(Provider.id)
@@ -177,6 +186,8 @@ def _models(multipliers: dict[tuple[str, int], dict[str, int]]) -> tuple[StoredM
     current = Price.select(Price.model, Price.meter, Price.price_nanos).where(Price.valid_to_at.is_null())
     for model_id, meter, price in current.tuples():
         prices.setdefault(model_id, {})[meter] = price
+    rows = list(CatalogModel.select().order_by(CatalogModel.public_id))
+    names = {row.id: row.public_id for row in rows}
     return tuple(
         StoredModel(
             id=row.id,
@@ -200,6 +211,8 @@ def _models(multipliers: dict[tuple[str, int], dict[str, int]]) -> tuple[StoredM
             multipliers=multipliers.get(("model", row.id), {}),
             service_tiers=json.loads(row.service_tiers),
             hosted_tools=json.loads(row.hosted_tools),
+            routing=row.routing,
+            fallbacks=tuple(names[target] for target in json.loads(row.fallbacks) if target in names),
         )
-        for row in CatalogModel.select().order_by(CatalogModel.public_id)
+        for row in rows
     )

@@ -154,6 +154,8 @@ def provider(view: ProviderView) -> dict[str, Any]:
         "daily_stop": usd(view.daily_stop_nanos),
         "allow_endpoints": list(view.allow_endpoints),
         "chat_api": view.chat_api,
+        "rotation": view.rotation,
+        "on_no_answer": view.on_no_answer,
         "credentials": view.credentials,
         "models": list(view.models),
         "created_at": iso(view.created_at),
@@ -171,6 +173,9 @@ def credential(view: CredentialView) -> dict[str, Any]:
         "secret": view.hint,
         "last_error": view.last_error,
         "last_error_at": iso(view.last_error_at),
+        "max_parallel": view.max_parallel,
+        "benched_at": iso(view.benched_at),
+        "next_try_at": iso(view.probe_at),
         "created_at": iso(view.created_at),
     }
 
@@ -187,6 +192,20 @@ def model(view: ModelView) -> dict[str, Any]:
         "description": view.description,
         "provider": first.provider if first else None,
         "upstream": first.upstream if first else None,
+        "deployments": [
+            {
+                "provider": item.provider,
+                "upstream": item.upstream,
+                "priority": item.priority,
+                "weight": item.weight,
+                "enabled": item.enabled,
+                "broken_since": iso(item.open_since_at),
+                "broken_why": item.open_reason,
+            }
+            for item in view.deployments
+        ],
+        "routing": view.routing,
+        "fallbacks": list(view.fallbacks),
         "prices": {key: format_price(key, view.prices[key].nanos) for key in sorted(view.prices, key=place)},
         "price_sources": sorted({price.source for price in view.prices.values()}),
         "price_dates": sorted({price.source_date for price in view.prices.values() if price.source_date}),

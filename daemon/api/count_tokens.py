@@ -160,7 +160,7 @@ def _who_counts(
 ) -> tuple[Provider, StoredDeployment] | None:
     """The provider that would serve the model, if it speaks the dialect; another one's count would be of another model."""
     try:
-        first = admission.candidates(gateway.snapshot.catalog, model, provider_id)[0]
+        first = admission.candidates(gateway.snapshot.catalog, model, provider_id)[0][0]
     except ApiError:  # paused, or without a credential: that hinders no count of ours
         return None
     return first if first[0].stored.protocol == dialect.protocol else None
@@ -180,8 +180,8 @@ def _as_asked(request: Request, deployment: StoredDeployment, data: dict[str, An
 
 async def _natively(request: Request, provider: Provider, deployment: StoredDeployment, data: dict[str, Any]) -> bytes | None:
     """The provider's own count; None when it gives none, for whatever reason."""
-    gateway, stored, rotation = request.gateway, provider.stored, provider.rotation
-    credential = rotation[gateway.next_turn(stored.id) % len(rotation)] if rotation else None
+    gateway, stored = request.gateway, provider.stored
+    credential = gateway.routes.credential(provider)
     path, body = _as_asked(request, deployment, data)
     key = request.caller.key
     try:

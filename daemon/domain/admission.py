@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from daemon.domain.catalog import Catalog, Provider, is_priced, may_use
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import CHEAPER_TIERS
+from daemon.domain.routing import Refusal, Routes, Served, worst
 from daemon.domain.usage import MAX_COUNT, meter_of
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
@@ -82,6 +83,7 @@ class Admitted:
     input_bound: int
     output_bound: int
     extra: dict[str, int]
+    alone: bool  # nobody else can be asked
 
 
 def find_model(catalog: Catalog, identity: Identity, name: str, provider: Provider | None) -> tuple[StoredModel, int | None]:
@@ -108,8 +110,12 @@ def admit(
     model_types: frozenset[str],
     protocols: frozenset[str] | None,
     default_output: int,
+    routes: Routes | None = None,
 ) -> Admitted:
-    """Everything that can be decided without the balance; ApiError when refused. `protocols`: who can serve it, None: all."""
+    """Everything that can be decided without the balance; ApiError when refused. `protocols`: who can serve it, None: all.
+
+    `routes`: what is known of who works now; None when only the catalogue is to decide.
+    """
     model, provider_id = find_model(catalog, identity, ask.model, provider)
     if model.type not in model_types:
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
@@ -123,7 +129,8 @@ def admit(
         raise ApiError.of("unsupported_endpoint", model=ask.model, endpoint=endpoint, param="model")
     input_bound, output_bound = bounds(model, ask, default_output)
     extra = {**ask.counted, **{f"hosted_call/{name}": most for name, most in hosted_limits(model, ask).items()}}
-    return Admitted(model, candidates(catalog, model, provider_id, protocols), input_bound, output_bound, extra)
+    served, alone = candidates(catalog, model, provider_id, protocols, routes)
+    return Admitted(model, served, input_bound, output_bound, extra, alone)
 
 
 def _counted_meters(model: StoredModel) -> set[str]:
@@ -251,28 +258,38 @@ def counted_bound(tokens: int) -> int:
 
 
 def candidates(
-    catalog: Catalog, model: StoredModel, provider_id: int | None, protocols: frozenset[str] | None = None
-) -> tuple[tuple[Provider, StoredDeployment], ...]:
-    """Deployments in order of priority, then weight: those whose provider is not paused and has a credential."""
+    catalog: Catalog,
+    model: StoredModel,
+    provider_id: int | None,
+    protocols: frozenset[str] | None = None,
+    routes: Routes | None = None,
+) -> tuple[tuple[Served, ...], bool]:
+    """(who may be asked, in order, whether nobody else can): not paused, with a credential, and as `routes` knows working.
+
+    ApiError when nobody is left. Without `routes` in the order of priority, then weight.
+    """
     offered = [
-        d
+        (catalog.providers[d.provider_id], d)
         for d in model.deployments
         if (provider_id is None or d.provider_id == provider_id) and (protocols is None or catalog.protocol_of(d) in protocols)
     ]
-    if not offered:
-        raise ApiError.of("model_unavailable", model=model.public_id)
-    usable, paused, bare = [], None, None
-    for deployment in sorted(offered, key=lambda d: (d.priority, -d.weight, d.id)):
-        provider = catalog.providers[deployment.provider_id]
-        if provider.stored.paused:
-            paused = provider
-        elif not provider.usable:
-            bare = provider
-        else:
-            usable.append((provider, deployment))
-    if usable:
-        return tuple(usable)
-    if paused is not None:
-        raise ApiError.of("provider_paused", provider=paused.stored.slug)
-    assert bare is not None
-    raise ApiError.of("no_active_api_keys", provider=bare.stored.slug)
+    alone = len(offered) == 1 and not model.fallbacks
+    refused = [(served, _refusal(*served, routes, alone)) for served in offered]
+    usable = [served for served, refusal in refused if refusal is None]
+    if not usable and not alone and not model.fallbacks:
+        alone = True  # all of them fail: none stands in for another
+        refused = [(served, _refusal(*served, routes, alone)) for served in offered]
+        usable = [served for served, refusal in refused if refusal is None]
+    if not usable:
+        raise worst(((provider, refusal) for (provider, _), refusal in refused if refusal is not None), model.public_id)
+    if routes is not None:
+        return tuple(routes.ordered(model, usable)), alone
+    return tuple(sorted(usable, key=lambda served: (served[1].priority, -served[1].weight, served[1].id))), alone
+
+
+def _refusal(provider: Provider, deployment: StoredDeployment, routes: Routes | None, alone: bool) -> Refusal | None:
+    if provider.stored.paused:
+        return Refusal("provider_paused")
+    if routes is not None:
+        return routes.refusal(provider, deployment, alone=alone)
+    return None if provider.usable else Refusal("no_active_api_keys")

@@ -16,21 +16,24 @@ _ENCODED = re.compile(r"%(23|2[BDEFbdef]|3[Aa]|40|5[Ff]|7[Ee])")  # the marks th
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A usable secret at a provider."""
+    """A secret at a provider. `probe_at`: of a benched one, when (ms since the epoch) it may be tried again."""
 
     id: int
     name: str
     weight: int
     secret: str = field(repr=False)
+    max_parallel: int | None = None
+    probe_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """A provider with its usable credentials, the heavier ones repeated by weight in `rotation`."""
+    """A provider with its usable credentials, the heavier ones repeated by weight in `rotation`, and the benched ones."""
 
     stored: StoredProvider
     credentials: tuple[Credential, ...]
     rotation: tuple[Credential, ...]
+    benched: tuple[Credential, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -47,8 +50,9 @@ class Resolution:
 
 def make_provider(stored: StoredProvider, credentials: tuple[Credential, ...]) -> Provider:
     """Bind a provider and its decrypted credentials."""
-    rotation = tuple(one for one in credentials for _ in range(min(one.weight, 100)))
-    return Provider(stored, credentials, rotation)
+    usable = tuple(one for one in credentials if one.probe_at is None)
+    rotation = tuple(one for one in usable for _ in range(min(one.weight, 100)))
+    return Provider(stored, usable, rotation, tuple(one for one in credentials if one.probe_at is not None))
 
 
 class Catalog:

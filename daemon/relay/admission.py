@@ -88,6 +88,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         model_types=call.model_types,
         protocols=call.protocols,
         default_output=gateway.settings.default_max_output,
+        routes=gateway.routes,
     )
     terms, terms_json = catalog.terms(found.model, call.identity, ask.tier)
     return Plan(
@@ -101,6 +102,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         extra=found.extra,
         lowered_output=None,
         input_estimate=max(1, min(found.input_bound, _about_input(call))),
+        alone=found.alone,
     )
 
 

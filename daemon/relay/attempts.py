@@ -1,8 +1,9 @@
 """Try candidates and credentials in order until one gives a reply worth relaying.
 
 Another one is tried only while the client has seen nothing and the request cannot be paid for twice: when no connection was
-made (once, for at most a tenth of the requests), or when the provider refused our credential or its rate (the next
-credential, each once).
+made, or when the provider refused: our credential (it is benched), our rate (it rests), or the request by an error of its own
+(the next deployment). A request that was sent and never answered may have been served: it is tried elsewhere only where the
+provider's settings allow that. The same provider is asked again for at most a tenth of its requests.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from urllib.parse import urlsplit
 
 import jiter
@@ -19,18 +20,22 @@ import jiter
 from daemon import log
 from daemon.domain.catalog import Credential, Provider
 from daemon.domain.errors import ApiError
+from daemon.domain.routing import Refusal, Turn, worst
 from daemon.gateway import Gateway, Seen
 from daemon.relay.call import Attempt, Call, Candidate, Plan
 from daemon.relay.settlement import Result
 from daemon.upstream import headers
 from daemon.upstream.base import Deadlines, UpstreamReply, UpstreamRequest
 from daemon.upstream.errors import UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from db import clock
 from db import credentials as stored_credentials
+from db.errors import DatabaseUnavailable
 
 MOST_CONNECT_RETRIES = 1
 CREDENTIAL_REFUSED = frozenset({401, 402, 403})
 CALLERS_MISTAKE = frozenset({400, 404, 409, 413, 415, 422})
 ERROR_BODY_BYTES = 64 * 1024  # masking it takes the event loop for milliseconds
+UNTOLD_REST_S = 30.0  # of a credential that could not be benched
 NO_ADDRESS = "http://demo.invalid"  # the demo provider needs none
 
 
@@ -41,6 +46,13 @@ class Reply:
     upstream: UpstreamReply
     candidate: Candidate
     secrets: tuple[bytes, ...]
+    turn: Turn
+    attempt: Attempt
+
+    def failed(self, reason: str) -> None:
+        """It broke off, or was none."""
+        self.turn.failed(reason)
+        self.attempt.error = self.attempt.error or reason
 
 
 class PassedOn(Exception):
@@ -53,64 +65,171 @@ class PassedOn(Exception):
         self.content_type = content_type
 
 
-async def first_reply(gateway: Gateway, call: Call, plan: Plan, result: Result) -> Reply:
-    """The head of the first good reply. Raises ApiError or PassedOn when there is none."""
-    retries = 0
-    last: ApiError | None = None
-    for candidate in plan.candidates:
-        provider = candidate.provider
-        result.provider = provider
-        for credential in _turn(gateway, candidate):
-            attempt = Attempt(provider.stored.slug, credential.name if credential else None)
-            result.attempts.append(attempt)
-            began = time.monotonic()
-            budget = gateway.retries(provider.stored.id)
-            budget.earn()
+class _Failed(Exception):
+    """An attempt that another one may follow; `by_credential`: at the same deployment too."""
+
+    def __init__(self, error: ApiError, *, by_credential: bool = False) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.by_credential = by_credential
+
+
+class Tries:
+    """The attempts of one call, each deployment and each credential once."""
+
+    def __init__(self, gateway: Gateway, call: Call, plan: Plan, result: Result) -> None:
+        self._gateway, self._call, self._plan, self._result = gateway, call, plan, result
+        self._left = list(plan.candidates)
+        self._alone = plan.alone
+        self._candidate = self._left[0]
+        self._credentials: list[Credential | None] = []
+        self._asked: set[int] = set()  # providers
+        self._retries = 0
+        self._refusals: list[tuple[Provider, Refusal]] = []
+        self.last: ApiError | None = None
+
+    async def next(self) -> Reply:
+        """The head of the next good reply; its `turn` must be ended. ApiError or PassedOn when there is none."""
+        while self._find():
             try:
-                reply = await _send(gateway, call, plan, candidate, credential, attempt)
-            except UpstreamUnreachable as error:
-                attempt.error = error.reason
-                last = timeout_or_error(error, provider.stored.slug)
-                if retries < MOST_CONNECT_RETRIES and budget.spend():
-                    retries += 1
-                    again = Attempt(provider.stored.slug, attempt.credential)
-                    result.attempts.append(again)
-                    try:
-                        reply = await _send(gateway, call, plan, candidate, credential, again)
-                    except UpstreamUnreachable as second:
-                        again.error = second.reason
-                        break  # this provider is not there: the next candidate
-                    except UpstreamError as second:
-                        again.error = second.reason
-                        raise timeout_or_error(second, provider.stored.slug) from second
-                    attempt = again
-                else:
-                    break
+                return await self._attempt(self._candidate, self._credentials.pop(0))
+            except _Failed as failed:
+                self.last = failed.error
+                if not failed.by_credential:
+                    self._credentials.clear()
+        raise self.last or worst(self._refusals, self._plan.model.public_id)
+
+    def skip(self, error: ApiError) -> None:
+        """The deployment that replied did not serve after all."""
+        self.last = error
+        self._credentials.clear()
+
+    def _find(self) -> bool:
+        """Whether there is somebody to ask: a credential of this candidate, or the next one."""
+        routes = self._gateway.routes
+        while not self._credentials and self._left:
+            self._candidate = self._left.pop(0)
+            provider = self._candidate.provider
+            refusal = routes.refusal(provider, self._candidate.deployment, alone=self._alone)
+            if refusal is not None:
+                self._refusals.append((provider, refusal))
+            elif provider.stored.id not in self._asked or self._gateway.retries(provider.stored.id).spend():
+                self._credentials = routes.credentials(provider)
+        return bool(self._credentials)
+
+    async def _attempt(self, candidate: Candidate, credential: Credential | None) -> Reply:
+        gateway, provider = self._gateway, candidate.provider
+        self._result.provider = provider
+        self._asked.add(provider.stored.id)
+        gateway.retries(provider.stored.id).earn()
+        turn = gateway.routes.begin(provider, candidate.deployment, credential)
+        try:
+            reply, attempt = await self._sent(candidate, credential, turn)
+            attempt.status = reply.status
+            gateway.health[provider.stored.id] = Seen(reply.status < 500, attempt.ms, self._call.at)
+            turn.answered()
+            secrets = (credential.secret.encode(),) if credential else ()
+            good = 200 <= reply.status < 300
+            if good or reply.status in CALLERS_MISTAKE:
+                self._accepted(provider, credential)
+            if good:
+                return Reply(reply, candidate, secrets, turn, attempt)
+            raise await self._refused(candidate, credential, reply, secrets, attempt, turn)
+        except BaseException:
+            turn.end()
+            raise
+
+    async def _sent(self, candidate: Candidate, credential: Credential | None, turn: Turn) -> tuple[UpstreamReply, Attempt]:
+        """A reply's head. When no connection was made and nobody else is left, once more."""
+        gateway, stored = self._gateway, candidate.provider.stored
+        while True:
+            attempt = Attempt(stored.slug, credential.name if credential else None, model=self._plan.model.public_id)
+            self._result.attempts.append(attempt)
+            began = time.monotonic()
+            try:
+                return await _send(gateway, self._call, self._plan, candidate, credential, attempt), attempt
             except UpstreamError as error:
                 attempt.error = error.reason
-                raise timeout_or_error(error, provider.stored.slug) from error
+                gateway.health[stored.id] = Seen(False, None, self._call.at)
+                unreachable = isinstance(error, UpstreamUnreachable)
+                if unreachable and self._may_connect_again(stored.id):
+                    continue
+                turn.failed(error.reason, unreachable=unreachable)
+                told = timeout_or_error(error, stored.slug)
+                if unreachable or stored.on_no_answer == "next":
+                    raise _Failed(told) from error
+                raise told from error
             finally:
                 attempt.ms = int((time.monotonic() - began) * 1000)
-                if attempt.error is not None:
-                    gateway.health[provider.stored.id] = Seen(False, None, call.at)
-            attempt.status = reply.status
-            gateway.health[provider.stored.id] = Seen(reply.status < 500, attempt.ms, call.at)
-            secrets = (credential.secret.encode(),) if credential else ()
-            if 200 <= reply.status < 300:
-                return Reply(reply, candidate, secrets)
-            last = await _refusal(gateway, candidate, credential, reply, secrets, attempt)
-    assert last is not None  # there is at least one candidate with one credential
-    raise last
 
+    def _may_connect_again(self, provider_id: int) -> bool:
+        if self._left or self._retries >= MOST_CONNECT_RETRIES or not self._gateway.retries(provider_id).spend():
+            return False
+        self._retries += 1
+        return True
 
-def _turn(gateway: Gateway, candidate: Candidate) -> list[Credential | None]:
-    """The credentials in the order of this turn, each once; [None] when the provider needs none."""
-    rotation = candidate.provider.rotation
-    if not rotation:
-        return [None]
-    start = gateway.next_turn(candidate.provider.stored.id) % len(rotation)
-    ordered = rotation[start:] + rotation[:start] if start else rotation
-    return list(dict.fromkeys(ordered)) if len(ordered) > 1 else list(ordered)
+    def _accepted(self, provider: Provider, credential: Credential | None) -> None:
+        self._gateway.routes.accepted(provider, credential)
+        if credential is not None and credential.probe_at is not None:
+            log.info("credential accepted again", provider=provider.stored.slug, credential=credential.name)
+            self._gateway.store.write_soon(partial(stored_credentials.unbench, credential.id))
+
+    async def _refused(
+        self,
+        candidate: Candidate,
+        credential: Credential | None,
+        reply: UpstreamReply,
+        secrets: tuple[bytes, ...],
+        attempt: Attempt,
+        turn: Turn,
+    ) -> _Failed:
+        """Read an error reply, and remember what it says of deployment and credential. PassedOn: the caller's mistake."""
+        stored, status = candidate.provider.stored, reply.status
+        try:
+            body = await reply.read(ERROR_BODY_BYTES)
+        except UpstreamError:
+            body = b""
+        finally:
+            await reply.aclose()
+        attempt.error = f"http_{status}"
+        if status in CREDENTIAL_REFUSED:
+            turn.worked()
+            log.warning("credential refused", provider=stored.slug, credential=attempt.credential, status=status)
+            if credential is not None:
+                await self._bench(candidate.provider, credential, f"the provider answered {status}")
+            error = ApiError.of("upstream_error", provider=stored.slug, reason="it refused the gateway's credential")
+            return _Failed(error, by_credential=True)
+        if status == 429:
+            turn.worked()
+            wait = _retry_after_s(reply)
+            pause = self._gateway.routes.rest(candidate.provider, credential, wait)
+            told = pause if wait is None else wait
+            error = ApiError.of("upstream_rate_limited", provider=stored.slug, retry_after_s=told)
+            return _Failed(error, by_credential=True)
+        if status in CALLERS_MISTAKE:
+            turn.worked()
+            content_type = next((value for name, value in reply.headers if name.lower() == b"content-type"), b"")
+            if not content_type.startswith(b"application/json"):
+                content_type, body = b"application/json", b""
+            body, content_type = candidate.passage.refusal(status, masked(body, candidate.provider, secrets), content_type)
+            raise PassedOn(status, body, content_type)
+        turn.failed(attempt.error)
+        log.warning("provider failed", provider=stored.slug, status=status)
+        return _Failed(ApiError.of("upstream_error", provider=stored.slug, reason=f"it answered with status {status}"))
+
+    async def _bench(self, provider: Provider, credential: Credential, why: str) -> None:
+        """Durable, so that every worker learns of it; while the database is away it rests here."""
+        gateway = self._gateway
+        try:
+            until = await gateway.store.write(partial(stored_credentials.bench, credential.id, why, sent_at=self._call.at))
+            await gateway.snapshot.refresh()
+        except DatabaseUnavailable:
+            gateway.routes.rest(provider, credential, UNTOLD_REST_S)
+        else:
+            if until is not None:
+                log.warning(
+                    "credential benched", provider=provider.stored.slug, credential=credential.name, until=clock.iso(until)
+                )
 
 
 async def _send(
@@ -178,42 +297,6 @@ def deadlines_of(candidate: Candidate) -> Deadlines:
         stored.read_timeout_ms / 1000,
         stored.total_timeout_ms / 1000,
     )
-
-
-async def _refusal(
-    gateway: Gateway,
-    candidate: Candidate,
-    credential: Credential | None,
-    reply: UpstreamReply,
-    secrets: tuple[bytes, ...],
-    attempt: Attempt,
-) -> ApiError:
-    """Read an error reply. Returns the error if another credential may be tried, raises it if not."""
-    stored, status = candidate.provider.stored, reply.status
-    try:
-        body = await reply.read(ERROR_BODY_BYTES)
-    except UpstreamError:
-        body = b""
-    finally:
-        await reply.aclose()
-    attempt.error = f"http_{status}"
-    if status in CREDENTIAL_REFUSED:
-        log.warning("credential refused", provider=stored.slug, credential=attempt.credential, status=status)
-        if credential is not None:
-            text = f"the provider answered {status}"
-            gateway.store.write_soon(lambda: stored_credentials.note_error(credential.id, text))
-        return ApiError.of("upstream_error", provider=stored.slug, reason="it refused the gateway's credential")
-    if status == 429:
-        wait = _retry_after_s(reply)
-        return ApiError.of("upstream_rate_limited", provider=stored.slug, retry_after_s=wait)
-    if status in CALLERS_MISTAKE:
-        content_type = next((value for name, value in reply.headers if name.lower() == b"content-type"), b"")
-        if not content_type.startswith(b"application/json"):
-            content_type, body = b"application/json", b""
-        body, content_type = candidate.passage.refusal(status, masked(body, candidate.provider, secrets), content_type)
-        raise PassedOn(status, body, content_type)
-    log.warning("provider failed", provider=stored.slug, status=status)
-    raise ApiError.of("upstream_error", provider=stored.slug, reason=f"it answered with status {status}")
 
 
 def _retry_after_s(reply: UpstreamReply) -> int | None:

@@ -76,6 +76,7 @@ class Plan:
     extra: dict[str, int]  # the most of what is counted and no token
     lowered_output: int | None  # the output limit that the balance affords, when it was lowered
     input_estimate: int
+    alone: bool = False  # nobody else can be asked: failing ones are asked longer
 
 
 @dataclass(slots=True)
@@ -88,6 +89,7 @@ class Attempt:
     error: str | None = None
     ms: int = 0
     sent: bool = False
+    model: str | None = None  # that was to be served
 
     def sending(self) -> None:
         """Called right before the first byte goes to the provider."""
@@ -105,6 +107,10 @@ class Attempt:
 
 class ClientGone(Exception):
     """The client left, or read too slowly."""
+
+
+class NotServed(ApiError):
+    """A provider failed after its reply had begun, before the client saw any of it, and another one may be asked."""
 
 
 class Denied(Exception):

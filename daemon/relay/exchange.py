@@ -25,7 +25,7 @@ from daemon.protocols.sse import LineTooLong
 from daemon.relay import attempts, settlement
 from daemon.relay.admission import Held, admit
 from daemon.relay.attempts import PassedOn, Reply
-from daemon.relay.call import Call, ClientGone, Denied, Plan
+from daemon.relay.call import Call, ClientGone, Denied, NotServed, Plan
 from daemon.relay.client import Client, Headers
 from daemon.relay.passage import Stream, Whole
 from daemon.relay.settlement import Result
@@ -200,14 +200,7 @@ class _Relay:
                 raise ClientGone
             exchange._interruptible = True
             try:
-                reply = await attempts.first_reply(self._gateway, self._call, self._plan, self._result)
-                self._sent = True
-                self._passage = reply.candidate.passage
-                try:
-                    await self._relay(reply)
-                finally:
-                    exchange._interruptible = False
-                    await reply.upstream.aclose()
+                await self._served()
             finally:
                 exchange._interruptible = False
         except PassedOn as error:
@@ -220,6 +213,26 @@ class _Relay:
         except BaseException:
             await self._close("error", 500, "internal_error")
             raise
+
+    async def _served(self) -> None:
+        """A reply, relayed; another one when that failed before the client saw any of it and nobody asks money for it."""
+        tries = attempts.Tries(self._gateway, self._call, self._plan, self._result)
+        while True:
+            reply = await tries.next()
+            self._sent = True
+            self._passage = reply.candidate.passage
+            try:
+                return await self._relay(reply)
+            except NotServed as error:
+                tries.skip(error)
+                self._sent, self._stream_of, self._usage, self._text = False, None, None, ""
+            finally:
+                self._exchange._interruptible = False
+                reply.turn.end()
+                await reply.upstream.aclose()
+            self._exchange._interruptible = True
+            if self._exchange._left:
+                raise ClientGone
 
     # -- ends
 
@@ -323,7 +336,6 @@ class _Relay:
 
     async def _relay(self, reply: Reply) -> None:
         upstream = reply.upstream
-        provider = reply.candidate.provider.stored
         self._result.served_model = self._plan.model.public_id
         try:
             content_type = next((v for name, v in upstream.headers if name.lower() == b"content-type"), b"")
@@ -333,9 +345,17 @@ class _Relay:
             else:
                 await self._whole(reply)
         except UpstreamTimeout as error:
-            raise ApiError.of("upstream_timeout", provider=provider.slug) from error
+            raise self._broken(reply, error.reason, "upstream_timeout") from error
         except (UpstreamError, LineTooLong) as error:
-            raise ApiError.of("upstream_error", provider=provider.slug, reason=str(error)) from error
+            reason = error.reason if isinstance(error, UpstreamError) else "unreadable"
+            raise self._broken(reply, reason, "upstream_error", str(error)) from error
+
+    def _broken(self, reply: Reply, reason: str, code: str, words: str = "") -> ApiError:
+        """A reply that did not come to its end, and what the client is told."""
+        reply.failed(reason)
+        stored = reply.candidate.provider.stored
+        again = self._marked == 0.0 and not self._closed and stored.on_no_answer == "next"
+        return (NotServed if again else ApiError).of(code, provider=stored.slug, reason=words)
 
     def _head(self, reply: Reply, content_type: bytes | None) -> Headers:
         """`content_type`: of a reply that was translated; None: the provider's."""
@@ -345,6 +365,7 @@ class _Relay:
             head = [(b"content-type", content_type), *(header for header in head if header[0] != b"content-type")]
         head.append((b"x-gateway-model", self._plan.model.public_id.encode("utf-8", "replace")))
         head.append((b"x-gateway-provider", stored.slug.encode()))
+        head.append((b"x-gateway-attempts", b"%d" % len(self._result.attempts)))
         if self._plan.lowered_output is not None:
             head.append((b"x-gateway-max-tokens", b"%d" % self._plan.lowered_output))
         if losses := self._passage.losses:
@@ -363,8 +384,8 @@ class _Relay:
         try:
             whole = self._passage.whole(body, data)
         except ValueError as error:
-            slug = reply.candidate.provider.stored.slug
-            raise ApiError.of("upstream_error", provider=slug, reason=str(error)) from error
+            raise self._broken(reply, "unreadable", "upstream_error", str(error)) from error
+        reply.turn.worked()
         try:
             self._usage = self._believed(whole.usage())
         except InvalidUsage as error:
@@ -420,9 +441,7 @@ class _Relay:
             self._watermark(reader)
         rest = stream.flush()
         if self._marked == 0.0:
-            raise ApiError.of(
-                "upstream_error", provider=reply.candidate.provider.stored.slug, reason="it sent no event that can be read"
-            )
+            raise self._broken(reply, "no_event", "upstream_error", "it sent no event that can be read")
         await self._end_of_stream(reply, stream, rest)
 
     def _worth_a_head(self, reply: Reply, reader: Reader, held: int) -> bool:
@@ -431,9 +450,10 @@ class _Relay:
         if self._call.verbatim or reader.delivered:
             return True
         if reader.error is not None:
-            raise ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
+            reply.failed("stream_error")
+            raise NotServed.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
         if held > self._passage.dialect.first_bytes:
-            raise ApiError.of("upstream_error", provider=slug, reason="it sent too much that can not be read")
+            raise self._broken(reply, "unreadable", "upstream_error", "it sent too much that can not be read")
         return reader.events > reader.garbage
 
     async def _rest(self, reply: Reply, stream: Stream) -> bytes:
@@ -487,6 +507,7 @@ class _Relay:
         self._exchange._interruptible = False
         reader, slug = stream.reader, reply.candidate.provider.stored.slug
         if reader.error is not None:
+            reply.failed("stream_error")
             await self._close("error", 502, "upstream_error")
             if not stream.passes_errors:
                 failed = ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
@@ -495,10 +516,12 @@ class _Relay:
             return
         complete = reader.done or bool(reader.finish_reasons) or stream.open_ended
         if not complete and not self._call.verbatim:
+            reply.failed("cut")
             broken = ApiError.of("upstream_error", provider=slug, reason="its stream ended before it was complete")
             await self._close("error", 502, broken.code)
             await self._client.finish(rest + (stream.fail(broken) or b""))
             return
+        reply.turn.worked()
         used = await self._close("client_disconnected" if self._exchange._left else "ok", 200, None)
         await self._client.finish(rest + stream.end(used))
 

@@ -35,8 +35,7 @@ async def forward(
         raise ApiError.of("provider_paused", provider=stored.slug)
     if not provider.usable:
         raise ApiError.of("no_active_api_keys", provider=stored.slug)
-    rotation = provider.rotation
-    credential = rotation[gateway.next_turn(stored.id) % len(rotation)] if rotation else None
+    credential = gateway.routes.credential(provider)
     secrets = (credential.secret.encode(),) if credential else ()
     request = UpstreamRequest(
         method=method,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from peewee import BigAutoField, BigIntegerField, BlobField, Check, ForeignKeyField, IntegerField, TextField
+from peewee import SQL, BigAutoField, BigIntegerField, BlobField, Check, ForeignKeyField, IntegerField, TextField
 
 from db.fields import NumberedField, added_json, added_one_of, amount, flag, instant, one_of, short_text
 from db.models.base import Table
 
 PROTOCOLS = ("openai", "anthropic", "gemini", "demo")
 CHAT_APIS = ("chat", "responses", "both")  # which of OpenAI's two APIs of conversation a provider speaks
+ROTATIONS = ("round_robin", "least_busy")  # whose turn it is among a provider's credentials
+NO_ANSWER = ("fail", "next")  # what follows when a request was sent and nobody knows what became of it
+ROUTINGS = ("weighted", "least_latency")  # whose turn it is among a model's deployments of one priority
 MODEL_TYPES = ("chat", "embedding", "image", "audio", "rerank", "moderation")
 
 
@@ -38,6 +41,8 @@ class Provider(Table):
     paused_reason = short_text("paused_reason", 500, null=True)
     allow_endpoints = TextField(default="[]")  # JSON array of 'METHOD path'
     chat_api = added_one_of("chat_api", CHAT_APIS, "chat")
+    rotation = added_one_of("rotation", ROTATIONS, "round_robin")
+    on_no_answer = added_one_of("on_no_answer", NO_ANSWER, "fail")
 
     class Meta:
         table_name = "providers"
@@ -56,6 +61,11 @@ class Credential(Table):
     hint = short_text("hint", 20)
     last_error = short_text("last_error", 300, null=True)
     secret = BlobField()
+    max_parallel = IntegerField(null=True, constraints=[Check("max_parallel >= 1")])
+    benched_at = instant(null=True)
+    probe_at = instant(null=True)  # when a benched one is tried again
+    enabled_at = instant(null=True)
+    benches = IntegerField(default=0, constraints=[SQL("DEFAULT 0")])  # refusals since it was last accepted
 
     class Meta:
         table_name = "credentials"
@@ -81,6 +91,8 @@ class CatalogModel(Table):
     output_modalities = TextField(default='["text"]')
     service_tiers = added_json("{}")  # {"priority": parts per million}
     hosted_tools = added_json("{}")  # {"web_search": calls per request}
+    routing = added_one_of("routing", ROUTINGS, "weighted")
+    fallbacks = added_json("[]")  # ids of models, in order
 
     class Meta:
         table_name = "models"
@@ -107,6 +119,8 @@ class Deployment(Table):
     priority = IntegerField(default=0)
     enabled = flag("enabled", default=1)
     upstream_name = short_text("upstream_name", 200)
+    open_since_at = instant(null=True)  # told by workers that stopped sending requests there; for people, not for workers
+    open_reason = TextField(null=True)
 
     class Meta:
         table_name = "deployments"

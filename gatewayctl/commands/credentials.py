@@ -6,9 +6,13 @@ import typer
 
 from gatewayctl import context, output, parse, shapes
 from gatewayctl.commands._shared import IF_NOT_EXISTS, YES, create_or_existing
+from gatewayctl.errors import Usage
 
 app = typer.Typer()
-COLUMNS = ("id", "provider", "name", "status", "weight", "secret", "last_error", "last_error_at", "created_at")
+COLUMNS = (
+    "id", "provider", "name", "status", "weight", "max_parallel", "secret", "benched_at", "next_try_at", "last_error",
+    "last_error_at", "created_at",
+)  # fmt: skip
 REFERENCE = typer.Argument(..., metavar="ID", help="Number, provider/name, or name.")
 
 
@@ -19,6 +23,7 @@ def add(
     from_file: str | None = typer.Option(None, metavar="PATH", help="The file that holds it; - for standard input."),
     name: str = typer.Option("default", help="To tell several apart."),
     weight: int = typer.Option(1, min=1, help="Share of the requests among several."),
+    max_parallel: int | None = typer.Option(None, metavar="N", min=1, help="Most requests at the same time."),
     if_not_exists: bool = IF_NOT_EXISTS,
 ) -> None:
     """Store a secret at a provider, encrypted. It never stands in an argument.
@@ -42,7 +47,7 @@ def add(
     secret = parse.secret(from_env, from_file)
     keys = context.master_keys()
     view, _ = create_or_existing(
-        lambda: credentials.add(provider, secret, keys, name=name, weight=weight),
+        lambda: credentials.add(provider, secret, keys, name=name, weight=weight, max_parallel=max_parallel),
         lambda: credentials.show(f"{provider}/{name}"),
         if_not_exists=if_not_exists,
     )
@@ -53,7 +58,7 @@ def add(
 def list_credentials(
     provider: str | None = typer.Argument(None, metavar="[PROVIDER]"),
 ) -> None:
-    """List credentials, masked, with status, weight and last error.
+    """List credentials, masked, with status, weight, last error; when one was benched and is tried again.
 
     Example: gatewayctl credentials list openai
     """
@@ -64,9 +69,28 @@ def list_credentials(
     output.rows(
         rows,
         COLUMNS,
-        right=("id", "weight"),
+        right=("id", "weight", "max_parallel"),
         empty="No credentials yet. Try: gatewayctl credentials add openai --from-env OPENAI_API_KEY",
     )
+
+
+@app.command()
+def update(
+    reference: str = REFERENCE,
+    weight: int | None = typer.Option(None, min=1, help="Share of the requests among several."),
+    max_parallel: str | None = typer.Option(None, metavar="N|none", help="Most requests at the same time."),
+) -> None:
+    """Change a credential's share of the requests, or how many it may have at the same time.
+
+    Example: gatewayctl credentials update openai/ci --weight 3 --max-parallel 20
+    """
+    from db import credentials
+
+    context.open_database()
+    fields = parse.changes(weight=(weight, None), max_parallel=(max_parallel, parse.optional_number))
+    if not fields:
+        raise Usage("Nothing to change", "See: gatewayctl credentials update --help")
+    output.record(shapes.credential(credentials.update(reference, **fields)))
 
 
 @app.command()
@@ -83,7 +107,7 @@ def disable(reference: str = REFERENCE) -> None:
 
 @app.command()
 def enable(reference: str = REFERENCE) -> None:
-    """Use a disabled or benched credential again, and forget its last error.
+    """Use a disabled or benched credential again, at once, and forget its last error.
 
     Example: gatewayctl credentials enable openai/ci
     """

@@ -46,6 +46,7 @@ HOSTED_TOOL = typer.Option(
     metavar="TOOL=N",
     help="A tool that the provider runs, and its most calls in one request; none (update) forbids it. Repeat.",
 )
+ROUTING = typer.Option(None, metavar="weighted|least_latency", help="Whose turn it is among deployments of one priority.")
 STREAMING = typer.Option(None, "--streaming/--no-streaming", help="Whether it can stream.")
 
 
@@ -104,6 +105,7 @@ def add(
     modality: list[str] = MODALITY,
     tier: list[str] = TIER,
     hosted_tool: list[str] = HOSTED_TOOL,
+    routing: str = typer.Option("weighted", metavar="weighted|least_latency", help="Among deployments of one priority."),
     alias: list[str] = typer.Option([], metavar="NAME", help="Another name for it; repeat."),
     private: bool = typer.Option(False, "--private", help="Granted to no group, not in the public list."),
     group: list[str] = typer.Option([], metavar="G", help="Only these groups may call it; default: the default groups."),
@@ -158,6 +160,7 @@ def add(
         multiplier_ppm=None if multiplier is None else money.parse_multiplier(multiplier),
         service_tiers=_merged({}, tier, "--tier", money.parse_multiplier),
         hosted_tools=_merged({}, hosted_tool, "--hosted-tool", _calls),
+        routing=routing,
     )
     view, created = create_or_existing(lambda: catalog.add(model), lambda: _exactly(model_id), if_not_exists=if_not_exists)
     if created and known is not None:
@@ -278,6 +281,7 @@ def update(
     modality: list[str] = MODALITY,
     tier: list[str] = TIER,
     hosted_tool: list[str] = HOSTED_TOOL,
+    routing: str | None = ROUTING,
     private: bool | None = typer.Option(None, "--private/--public", help="Whether it is in the public list."),
 ) -> None:
     """Change a model. A new price holds for requests that begin from now on; the old one is kept.
@@ -300,6 +304,7 @@ def update(
         private=(private, None),
         provider=(provider, None),
         upstream=(upstream, None),
+        routing=(routing, None),
         new_prices=(written or None, None),
         without_prices=(ended or None, None),
         multiplier_ppm=(multiplier, money.parse_multiplier),
@@ -372,6 +377,34 @@ def alias(
     if model is None:
         raise Usage("Which model should it name?", "Example: gatewayctl models alias gpt-mini gpt-4o-mini")
     return _show(catalog.add_alias(alias, model))
+
+
+@app.command()
+def deploy(
+    model: str = ID,
+    provider: str = typer.Option(..., metavar="SLUG", help="Who serves it too."),
+    upstream: str | None = typer.Option(None, metavar="NAME", help="The provider's name for it; default: ID."),
+    weight: int | None = typer.Option(None, metavar="N", min=1, help="Share of the requests inside its priority; default 1."),
+    priority: int | None = typer.Option(None, metavar="N", min=0, help="0 is asked first, higher ones after it; default 0."),
+    enabled: bool | None = typer.Option(None, "--enable/--disable", help="Whether it gets requests."),
+    remove: bool = typer.Option(False, "--remove", help="It serves the model no more."),
+) -> None:
+    """Let another provider serve a model too, or change the share of one that does.
+
+    Requests are spread by weight inside the lowest priority that works; the others are asked when it fails.
+
+    Example: gatewayctl models deploy gpt-4o-mini --provider azure --upstream my-mini --weight 3
+
+    Example: gatewayctl models deploy gpt-4o-mini --provider openrouter --upstream openai/gpt-4o-mini --priority 1
+    """
+    from db import catalog, deployments
+
+    context.open_database()
+    if remove:
+        deployments.undeploy(model, provider, upstream=upstream)
+    else:
+        deployments.deploy(model, provider, upstream=upstream, weight=weight, priority=priority, enabled=enabled)
+    _show(catalog.show(model))
 
 
 _SNIPPETS = {

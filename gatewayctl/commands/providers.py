@@ -30,6 +30,12 @@ INCLUDE_USAGE = typer.Option(None, "--include-usage/--no-include-usage", help="A
 DAILY_ALERT = typer.Option(None, metavar="USD|none", help="Warn beyond this cost a day.")
 DAILY_STOP = typer.Option(None, metavar="USD|none", help="Pause beyond this cost a day.")
 CHAT_API = typer.Option(None, metavar="chat|responses|both", help="Which of OpenAI's APIs it speaks; known for presets.")
+ROTATION = typer.Option(None, metavar="round_robin|least_busy", help="Whose turn it is among its credentials.")
+NO_ANSWER = typer.Option(
+    None,
+    metavar="fail|next",
+    help="When it was sent a request and did not answer: fail, or ask the next deployment (it may bill both).",
+)
 ALLOW = typer.Option([], metavar="'METHOD PATH'", help="An endpoint that may pass through; repeat.")
 
 
@@ -54,6 +60,8 @@ def _fields(**given: Any) -> dict[str, Any]:
         daily_stop_nanos=(given["daily_stop"], parse.optional_usd),
         allow_endpoints=(given["allow"] or None, None),
         chat_api=(given["chat_api"], None),
+        rotation=(given["rotation"], None),
+        on_no_answer=(given["on_no_answer"], None),
     )
 
 
@@ -88,6 +96,8 @@ def add(
     daily_stop: str | None = DAILY_STOP,
     allow_endpoint: list[str] = ALLOW,
     chat_api: str | None = CHAT_API,
+    rotation: str | None = ROTATION,
+    on_no_answer: str | None = NO_ANSWER,
     if_not_exists: bool = IF_NOT_EXISTS,
 ) -> None:
     """Add a provider. Well-known ones (openai, anthropic, groq, mistral, ollama …) need nothing but their name.
@@ -104,6 +114,7 @@ def add(
         connect=connect_timeout, first_byte=first_byte_timeout, read=read_timeout, total=total_timeout,
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
         daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint, chat_api=chat_api,
+        rotation=rotation, on_no_answer=on_no_answer,
     )  # fmt: skip
     note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view, created = create_or_existing(
@@ -191,6 +202,8 @@ def update(
     daily_stop: str | None = DAILY_STOP,
     allow_endpoint: list[str] = ALLOW,
     chat_api: str | None = CHAT_API,
+    rotation: str | None = ROTATION,
+    on_no_answer: str | None = NO_ANSWER,
 ) -> None:
     """Change a provider; running requests keep what they started with.
 
@@ -204,6 +217,7 @@ def update(
         connect=connect_timeout, first_byte=first_byte_timeout, read=read_timeout, total=total_timeout,
         connections=max_connections, on_disconnect=on_disconnect, include_usage=include_usage,
         daily_alert=daily_alert, daily_stop=daily_stop, allow=allow_endpoint, chat_api=chat_api,
+        rotation=rotation, on_no_answer=on_no_answer,
     )  # fmt: skip
     note_unenforced(daily_alert=daily_alert, daily_stop=daily_stop)
     view = providers.update(slug, **fields)

@@ -18,6 +18,7 @@ from db import (
     catalog_file,
     clock,
     credentials,
+    deployments,
     engine,
     groups,
     identity,
@@ -38,7 +39,7 @@ from db.prices import NewPrice
 from db.snapshot import StoredCatalog
 from tests.support.threads import together
 
-NOUNS = (users, groups, keys, providers, credentials, catalog, prices, multipliers, catalog_file)
+NOUNS = (users, groups, keys, providers, credentials, catalog, deployments, prices, multipliers, catalog_file)
 OLD_MASTER, MASTER = secrets.MasterKeys([os.urandom(32)]), secrets.MasterKeys([os.urandom(32)])
 BOTH = secrets.MasterKeys([next(iter(MASTER._keys.values())), next(iter(OLD_MASTER._keys.values()))])
 FREE = {"input": NewPrice(0), "output": NewPrice(0)}
@@ -131,7 +132,21 @@ CHANGES: dict[str, list[tuple[Callable[[], object], str]]] = {
     "credentials.set_status": [(lambda: credentials.set_status("default", "disabled"), "c")],
     "credentials.delete": [(lambda: credentials.delete("default"), "c")],
     "credentials.reencrypt": [(lambda: credentials.reencrypt(BOTH), "c")],
-    "credentials.note_error": [(lambda: credentials.note_error(1, "refused"), "")],  # for people to read; decides nothing
+    "credentials.update": [(lambda: credentials.update("default", weight=3, max_parallel=5), "c")],
+    "credentials.bench": [(lambda: credentials.bench(1, "refused", sent_at=clock.now_ms()), "c")],
+    "credentials.unbench": [
+        (lambda: credentials.unbench(1), ""),  # it was not benched
+        (lambda: (credentials.bench(1, "refused", sent_at=clock.now_ms()), credentials.unbench(1)), "c"),
+    ],
+    "deployments.deploy": [
+        (lambda: deployments.deploy("gpt", "openai", weight=3), "c"),
+        (lambda: deployments.deploy("gpt", "openai", upstream="gpt-2", priority=1), "c"),
+    ],
+    "deployments.undeploy": [
+        (lambda: (deployments.deploy("gpt", "openai", upstream="b"), deployments.undeploy("gpt", "openai", upstream="b")), "c")
+    ],
+    "deployments.set_fallbacks": [(lambda: deployments.set_fallbacks("gpt", ["other"]), "c")],
+    "deployments.note_open": [(lambda: deployments.note_open(1, "http_500"), "")],  # for people to read; decides nothing
     "catalog.add": [(lambda: catalog.add(NewModel("new", "openai", "", FREE)), "c")],
     "catalog.update": [
         (lambda: catalog.update("gpt", max_output=5), "c"),

@@ -17,7 +17,7 @@ PROVIDER = StoredProvider(
     id=1, slug="openai", name="OpenAI", protocol="openai", base_url="https://h/v1", paused=False, paused_reason=None,
     no_auth=True, auth_header=None, auth_prefix=None, connect_timeout_ms=1, first_byte_timeout_ms=1, read_timeout_ms=1,
     total_timeout_ms=1, max_connections=1, on_disconnect="cancel", include_usage=True, allow_endpoints=(), chat_api="both",
-    credentials=(),
+    rotation="round_robin", on_no_answer="fail", credentials=(),
 )  # fmt: skip
 MODEL = StoredModel(
     id=1, public_id="gpt", type="chat", enabled=True, private=False, display_name="gpt", description="", created_at=0,

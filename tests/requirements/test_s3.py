@@ -279,7 +279,7 @@ def test_s3_17_a_refused_credential_gives_way_to_the_next(world: World, status: 
 
 @pytest.mark.parametrize("status", [401, 402, 403])
 def test_s3_17_when_all_are_refused_it_is_our_502(world: World, status: int) -> None:
-    _, model = with_two_credentials(world)
+    slug, model = with_two_credentials(world)
     world.openai.always(error_reply(status, "You exceeded your current quota, please check your plan: sk-first-credential"))
     before = world.home.balance("alice")
     for stream in (False, True):
@@ -287,5 +287,9 @@ def test_s3_17_when_all_are_refused_it_is_our_502(world: World, status: int) -> 
         error_of(reply, 502, "upstream_error")
         assert "quota" not in reply.text
         assert "sk-first" not in reply.text
+        assert {row["status"] for row in world.home.json("credentials", "list", slug)} == {"benched"}
+        error_of(world.gateway.chat(world.alice.key, model=model, stream=stream), 503, "no_active_api_keys")
+        for row in world.home.json("credentials", "list", slug):
+            world.home.ok("credentials", "enable", row["id"])
     assert len(world.openai.requests) == 4  # each credential once
     assert world.home.balance("alice") == before

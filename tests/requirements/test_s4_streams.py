@@ -49,10 +49,10 @@ def test_s4_19_before_the_first_byte_a_failure_is_a_status(world: World, path: s
     failures: list[tuple[Answer, int, str]] = [
         (error_reply(500), 502, "upstream_error"),
         (error_reply(503), 502, "upstream_error"),
-        (error_reply(429, headers=[("Retry-After", "7")]), 429, "upstream_rate_limited"),
         ([Reset()], 502, "upstream_error"),
         ([head(200, EVENT_STREAM), Reset()], 502, "upstream_error"),
         (list(sse([])), 502, "upstream_error"),
+        (error_reply(429, headers=[("Retry-After", "7")]), 429, "upstream_rate_limited"),  # the last: a credential rests after it
     ]
     for answer, status, code in failures:
         world.openai.script(answer)
