@@ -52,9 +52,15 @@ def test_s4_19_before_the_first_byte_a_failure_is_a_status(world: World, path: s
         ([Reset()], 502, "upstream_error"),
         ([head(200, EVENT_STREAM), Reset()], 502, "upstream_error"),
         (list(sse([])), 502, "upstream_error"),
-        (error_reply(429, headers=[("Retry-After", "7")]), 429, "upstream_rate_limited"),  # the last: a credential rests after it
+        (
+            error_reply(429, headers=[("Retry-After", "7")]),
+            429,
+            "upstream_rate_limited",
+        ),  # the last: a credential rests after it
     ]
     for answer, status, code in failures:
+        # One that is served, so that the provider is not taken for dead.
+        assert world.gateway.chat(world.alice.key, path=path).status_code == 200
         world.openai.script(answer)
         reply = world.gateway.chat(world.alice.key, path=path, stream=True)
         error_of(reply, status, code)
