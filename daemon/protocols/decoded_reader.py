@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from daemon.domain.chat import (
@@ -26,6 +27,7 @@ from daemon.protocols.base import StreamDecoder
 __all__ = ["DecodedReader"]
 
 TEXT_MAX: Final = 1024 * 1024  # characters kept for counting; beyond it only their number
+_BLANK_LINE: Final = re.compile(rb"\n\r?\n|\r\r")
 _GENERATED: Final = (TextDelta, ThinkingDelta, RefusalDelta, ToolCallDelta, ToolCallStarted, MediaAdded)
 
 
@@ -33,7 +35,7 @@ class DecodedReader:
     """Same attributes as the reader of chat completions (openai_chat.StreamReader). Made with a fresh decoder."""
 
     __slots__ = (
-        *("_decoder", "_size", "_texts", "delivered", "done", "early_usage", "error", "events", "finish_reasons"),
+        *("_begun", "_decoder", "_size", "_texts", "delivered", "done", "early_usage", "error", "events", "finish_reasons"),
         *("tool_calls",),
     )
 
@@ -41,6 +43,7 @@ class DecodedReader:
         self._decoder = decoder
         self._texts: list[str] = []
         self._size = 0
+        self._begun = False  # an event, of which no end was seen
         self.delivered = False
         self.done = False
         self.early_usage = False
@@ -76,8 +79,11 @@ class DecodedReader:
     def feed(self, chunk: bytes) -> list[Event]:
         """Watch one chunk; the events that it completes."""
         found = self._decoder.feed(chunk)
-        if b"data" in chunk and not found:
-            self.events += 1  # something that the decoder has no event for
+        if not found:
+            self._begun = self._begun or b"data" in chunk
+            if self._begun and _BLANK_LINE.search(chunk):
+                self.events += 1  # something whole that the decoder has no event for
+                self._begun = False
         self._note(found)
         return found
 

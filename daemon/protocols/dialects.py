@@ -5,6 +5,7 @@ To add a dialect: 1 its module, 2 a row in DIALECTS, 3 golden cases.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,17 +28,20 @@ from daemon.protocols import (
     rerank,
 )
 from daemon.protocols.anthropic_errors import anthropic_error_body, anthropic_error_frame
+from daemon.protocols.anthropic_messages.decoder import MAX_EVENT as MESSAGES_EVENT
 from daemon.protocols.base import ChatProtocol
 from daemon.protocols.decoded_reader import DecodedReader
+from daemon.protocols.gemini.frames import MAX_ELEMENT as GEMINI_EVENT
+from daemon.protocols.openai_responses.decoder import MAX_EVENT as RESPONSES_EVENT
 from daemon.protocols.rename import TOP, Path, StreamRenamer, json_string, rename_model, with_members
-from daemon.protocols.sse import WholeEvents, ends_whole
+from daemon.protocols.sse import MAX_LINE, WholeEvents, ends_whole
 from daemon.protocols.unread_reader import LastByte, UnreadReader
 
 __all__ = [
     *("ANTHROPIC_MESSAGES", "DIALECTS", "Dialect", "GEMINI", "GEMINI_ARRAY", "OPENAI_CHAT", "OPENAI_COMPLETIONS"),
     *("OPENAI_EMBEDDINGS", "OPENAI_IMAGES", "OPENAI_MODERATIONS", "OPENAI_RESPONSES", "OPENAI_SPEECH"),
     *("OPENAI_TRANSCRIPTION", "RAW", "RERANK", "Reader", "Watcher", "adapter", "as_chat_completion", "client_protocol"),
-    *("envelope_of", "error_event", "error_reply", "is_array", "message_of"),
+    *("envelope_of", "error_event", "error_reply", "is_array", "message_of", "refusal_body"),
 ]
 
 OPENAI_CHAT: Final = "openai_chat"
@@ -102,7 +106,7 @@ class Dialect:
     not say, without the tokens of the text; None: counted as a conversation. `plain`: the values of response_format whose
     reply is text. `binary`: what is neither JSON nor events passes as it comes. `open_ended`: a stream is complete when it is
     over, whatever it said. `many_ends`: its last event is not known before it is over. `first_bytes`: what may come before
-    its first event is whole.
+    its first event is whole. `longest_event`: bytes of one, the same as its reader takes.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Dialect:
     open_ended: bool = False
     many_ends: bool = False
     first_bytes: int = 64 * 1024
+    longest_event: int = MAX_LINE
 
     def failed(self, reply: dict[str, Any]) -> bool:
         """Whether a whole reply of status 200 is an error in truth."""
@@ -159,6 +164,7 @@ def _conversation(
     protocol: ChatProtocol,
     limit_fields: tuple[str, ...],
     model_paths: tuple[Path, ...],
+    longest_event: int,
     reply_text: Callable[[dict[str, Any]], str] = raw.reply_text,
 ) -> Dialect:
     return Dialect(
@@ -169,6 +175,7 @@ def _conversation(
         model_paths=model_paths,
         limit_fields=limit_fields,
         protocol=protocol,
+        longest_event=longest_event,
     )
 
 
@@ -191,9 +198,13 @@ DIALECTS: Final[dict[str, Dialect]] = {
             limit_fields=("max_tokens", "max_completion_tokens"),
             protocol=openai_chat.OpenAIChat(),
         ),
-        _conversation(openai_responses.OpenAIResponses(), ("max_output_tokens",), (("response", "model"), ("model",))),
-        _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS, gemini.reply_text),
-        _conversation(anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",))),
+        _conversation(
+            openai_responses.OpenAIResponses(), ("max_output_tokens",), (("response", "model"), ("model",)), RESPONSES_EVENT
+        ),
+        _conversation(gemini.Gemini(), (), gemini.MODEL_PATHS, GEMINI_EVENT, gemini.reply_text),
+        _conversation(
+            anthropic_messages.AnthropicMessages(), ("max_tokens",), (("message", "model"), ("model",)), MESSAGES_EVENT
+        ),
         Dialect(
             OPENAI_COMPLETIONS,
             openai_completions.stream_reader,
@@ -222,6 +233,7 @@ DIALECTS: Final[dict[str, Dialect]] = {
             estimate=openai_audio.speech_estimate,
             binary=True,
             first_bytes=openai_audio.LINE_MAX,
+            longest_event=openai_audio.LINE_MAX,
         ),
         Dialect(
             OPENAI_TRANSCRIPTION,
@@ -246,10 +258,10 @@ def adapter(dialect: Dialect, strip_usage: bool, model_name: str | None, whole_e
     if dialect.many_ends:
         return LastByte()
     if model_name is None or not dialect.model_paths:
-        return WholeEvents() if whole_events else openai_chat.StreamAdapter()
+        return WholeEvents(dialect.longest_event) if whole_events else openai_chat.StreamAdapter()
     if dialect.name == GEMINI:
-        return gemini.StreamAdapter(model_name)
-    return StreamRenamer(model_name, dialect.model_paths)
+        return gemini.StreamAdapter(model_name, dialect.longest_event)
+    return StreamRenamer(model_name, dialect.model_paths, dialect.longest_event)
 
 
 def envelope_of(path: str, query: str = "") -> str:
@@ -277,6 +289,18 @@ def error_reply(error: ApiError, envelope: str, request_id: str) -> tuple[int, l
     head = [(b"content-type", b"application/json")]
     head += [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
     return error.http_status, head, body
+
+
+def refusal_body(status: int, body: bytes, envelope: str, request_id: str) -> bytes:
+    """What the (masked) error body of a provider says, in an error of the client's dialect."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        data = None
+    message = message_of(data) if isinstance(data, dict) else ""
+    code = "not_found" if status == 404 else "invalid_request"
+    error = ApiError(status, code, "invalid_request_error", message or f"The provider answered with status {status}.")
+    return error_reply(error, envelope, request_id)[2]
 
 
 def error_event(error: ApiError, envelope: str, request_id: str, passed: bytes = b"") -> bytes:

@@ -9,6 +9,7 @@ provider's settings allow that. The same provider is asked again for at most a t
 from __future__ import annotations
 
 import json
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -211,7 +212,8 @@ class Tries:
             content_type = next((value for name, value in reply.headers if name.lower() == b"content-type"), b"")
             if not content_type.startswith(b"application/json"):
                 content_type, body = b"application/json", b""
-            body, content_type = candidate.passage.refusal(status, masked(body, candidate.provider, secrets), content_type)
+            words = masked(body, candidate.provider, secrets, candidate.passage.names)
+            body, content_type = candidate.passage.refusal(status, words, content_type)
             raise PassedOn(status, body, content_type)
         turn.failed(attempt.error)
         log.warning("provider failed", provider=stored.slug, status=status)
@@ -279,12 +281,18 @@ def url_of(base_url: str, path: str, query: str, key: bytes) -> str:
 _joined = lru_cache(1024)(headers.join_url)
 
 
-def masked(body: bytes, provider: Provider, secrets: tuple[bytes, ...]) -> bytes:
-    """A provider's words as the caller may see them: no credential, nothing shaped like one, not the host."""
+def masked(body: bytes, provider: Provider, secrets: tuple[bytes, ...], names: tuple[str, str] | None = None) -> bytes:
+    """A provider's words as the caller may see them: no credential, nothing shaped like one, not the host.
+
+    `names`: the provider's name of the model, and the one that stands in its place.
+    """
     host = urlsplit(provider.stored.base_url).hostname or ""
     if b"\\" in body:  # escapes of JSON hide a secret from us, not from the caller's decoder
         with suppress(ValueError):
             body = json.dumps(jiter.from_json(body), ensure_ascii=False).encode()
+    if names is not None:
+        own, shown = (json.dumps(name, ensure_ascii=False)[1:-1].encode("utf-8", "replace") for name in names)
+        body = re.sub(rb"(?<![\w.-])%b(?![\w-])" % re.escape(own), lambda _: shown, body)
     return headers.redact(body, [secret.decode() for secret in secrets], [host])
 
 

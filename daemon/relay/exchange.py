@@ -452,9 +452,11 @@ class _Relay:
         if reader.error is not None:
             reply.failed("stream_error")
             raise NotServed.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
+        if reader.events > reader.garbage:
+            return True
         if held > self._passage.dialect.first_bytes:
             raise self._broken(reply, "unreadable", "upstream_error", "it sent too much that can not be read")
-        return reader.events > reader.garbage
+        return False
 
     async def _rest(self, reply: Reply, stream: Stream) -> bytes:
         """What still comes after the last event, usually only the end: read, so that the connection can be used again."""
@@ -512,7 +514,7 @@ class _Relay:
             if not stream.passes_errors:
                 failed = ApiError.of("upstream_error", provider=slug, reason=_masked_words(reader.error, reply))
                 rest += stream.fail(failed) or b""
-            await self._client.finish(attempts.masked(rest, reply.candidate.provider, reply.secrets))
+            await self._client.finish(_masked(rest, reply))
             return
         complete = reader.done or bool(reader.finish_reasons) or stream.open_ended
         if not complete and not self._call.verbatim:
@@ -526,10 +528,14 @@ class _Relay:
         await self._client.finish(rest + stream.end(used))
 
 
+def _masked(words: bytes, reply: Reply) -> bytes:
+    return attempts.masked(words, reply.candidate.provider, reply.secrets, reply.candidate.passage.names)
+
+
 def _masked_words(error: dict[str, Any], reply: Reply) -> str:
     """What a provider's error inside a stream says, as the client may see it."""
     message = error.get("message")
     if not isinstance(message, str) or not message:
         return "it answered with an error"
-    found = attempts.masked(message.encode("utf-8", "replace"), reply.candidate.provider, reply.secrets)
+    found = _masked(message.encode("utf-8", "replace"), reply)
     return found.decode("utf-8", "replace")[:WORDS].rstrip(".")

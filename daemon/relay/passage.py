@@ -88,6 +88,11 @@ class Passage(Protocol):
         """What the translation left out, by the names of docs/protocols.md."""
         ...
 
+    @property
+    def names(self) -> tuple[str, str] | None:
+        """(the provider's name of the model, the client's), where the client must not see the first."""
+        ...
+
     def outgoing(self, lowered_output: int | None) -> Outgoing: ...
     def whole(self, body: bytes, data: Any) -> Whole:
         """ValueError when the body is not a reply."""

@@ -39,19 +39,24 @@ class Same:
     def _renames(self) -> bool:
         return not self._call.verbatim and self._upstream_name != self._call.ask.model
 
+    @property
+    def names(self) -> tuple[str, str] | None:
+        return (self._upstream_name, self._call.ask.model) if self._renames else None
+
     def outgoing(self, lowered_output: int | None) -> Outgoing:
         call = self._call
+        query = without_reply_parameters(call.query)
         if call.upload is not None:
             kind = call.upload.form.content_type.encode()
-            return Outgoing(call.upstream_path, call.query, call.upload.body(self._upstream_name), call.headers, kind)
+            return Outgoing(call.upstream_path, query, call.upload.body(self._upstream_name), call.headers, kind)
         body = self.dialect.request(
             call.body, call.data, model=self._upstream_name, include_usage=self._asks_usage, max_tokens=lowered_output
         )
         if self.dialect.name == GEMINI:
             # Nothing else of its query: it could leave the usage out of the reply, or ask for bytes that nobody here reads.
-            query = "alt=sse" if call.ask.stream and not dialects.is_array(call.endpoint, call.query) else ""
-            return Outgoing(gemini.path_of(self._upstream_name, call.ask.stream), query, body, call.headers)
-        return Outgoing(call.upstream_path, without_reply_parameters(call.query), body, call.headers)
+            asked = "alt=sse" if call.ask.stream and not dialects.is_array(call.endpoint, call.query) else ""
+            return Outgoing(gemini.path_of(self._upstream_name, call.ask.stream), asked, body, call.headers)
+        return Outgoing(call.upstream_path, query, body, call.headers)
 
     def whole(self, body: bytes, data: Any) -> Whole:
         if not isinstance(data, dict):
@@ -77,6 +82,8 @@ class Same:
         return _BinaryStream() if self.dialect.binary and content_type.startswith(BINARY) else None
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
+        if not body:  # it sent none that is JSON
+            body = dialects.refusal_body(status, body, self._call.envelope, self._call.request_id)
         return body, content_type
 
 

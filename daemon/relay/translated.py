@@ -42,6 +42,10 @@ class Translated:
     def losses(self) -> tuple[str, ...]:
         return tuple(self._losses.names)
 
+    @property
+    def names(self) -> tuple[str, str] | None:
+        return None if self._name == self._call.ask.model else (self._name, self._call.ask.model)
+
     def outgoing(self, lowered_output: int | None) -> Outgoing:
         request = self._request
         if lowered_output is not None:
@@ -76,15 +80,7 @@ class Translated:
         return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder, sent_as)
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
-        try:
-            data = json.loads(body)
-        except ValueError:
-            data = None
-        message = dialects.message_of(data) if isinstance(data, dict) else ""
-        code = "not_found" if status == 404 else "invalid_request"
-        error = ApiError(status, code, "invalid_request_error", message or f"The provider answered with status {status}.")
-        _, _, encoded = dialects.error_reply(error, self._call.envelope, self._call.request_id)
-        return encoded, JSON
+        return dialects.refusal_body(status, body, self._call.envelope, self._call.request_id), JSON
 
 
 class _TranslatedStream:
