@@ -53,6 +53,7 @@ CHARACTERS_OF_SECOND: Final = 15  # of usual speech
 BYTES_OF_SECOND: Final = 500
 AUDIO_TOKENS_OF_SECOND: Final = 50  # at most; hosts have 10 to 32
 USUAL_AUDIO_TOKENS_OF_SECOND: Final = 10
+TEXT_TOKENS_OF_SECOND: Final = 10  # at most, of what is said
 BYTES_OF_SECOND_MOST: Final = 192_000  # of sound as it is usually sent: 48 kHz, 16 bits, stereo, not compressed
 SECONDS_MOST: Final = 86_400
 TIMED_FORMATS: Final = ("srt", "vtt")
@@ -104,10 +105,11 @@ def read_transcription(body: dict[str, Any], size: int) -> Ask:
     """What bounds the cost of a transcription. `body` has the fields of its form, `size` is that of the whole request.
 
     How long the sound is, only its reply says: extra_bound["second"] is by the most that bytes can hold. Sound that a host
-    cuts into pieces (chunking_strategy) is not bounded by the window.
+    cuts into pieces (chunking_strategy) is not bounded by the window, nor its text by the model's longest output.
     """
     model = model_of(body)
     seconds = min(SECONDS_MOST, 1 + size // BYTES_OF_SECOND)
+    pieces = 1 if body.get("chunking_strategy") is None else seconds
     prompt = body.get("prompt")
     text = len(prompt.encode("utf-8", "replace")) if type(prompt) is str else 0
     return Ask(
@@ -116,13 +118,13 @@ def read_transcription(body: dict[str, Any], size: int) -> Ask:
         body_bytes=text,
         input_bound=text + seconds * AUDIO_TOKENS_OF_SECOND,
         output_limit=None,
-        output_extra=0,
+        output_extra=0 if pieces == 1 else seconds * TEXT_TOKENS_OF_SECOND,
         n=1,
         media_parts=0,
         features=frozenset(),
         unbounded=tuple(name for name in UNBOUNDED if body.get(name) is not None),
         not_used=NO_AUDIO - {"audio_input"},
-        inputs=1 if body.get("chunking_strategy") is None else seconds,
+        inputs=pieces,
         extra_bound={"second": seconds},
         prompt_field="file",
     )

@@ -87,6 +87,7 @@ def _read(body: dict[str, Any], size: int, images: int) -> Ask:
         unbounded=("svg",) if body.get("svg") else (),
         extra={piece(size_asked, quality): n},
         not_used=NO_AUDIO,
+        inputs=1 + images,
         prompt_field="prompt",
     )
 

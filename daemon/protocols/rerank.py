@@ -52,7 +52,7 @@ def read(body: dict[str, Any], size: int) -> Ask:
         features=frozenset(),
         unbounded=(),
         not_used=NO_OUTPUT,
-        inputs=pieces,
+        inputs=sum(sizes),  # hosts also cut documents into pieces that fit their window, of any size
         extra_bound={"request": -(-pieces // UNIT_DOCUMENTS)},
         prompt_field="query",
     )

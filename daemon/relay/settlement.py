@@ -74,7 +74,8 @@ async def estimated_usage(gateway: Gateway, call: Call, plan: Plan, text: str, *
     else:
         counted = estimate(call.data, text, call.file_bytes).meters
         meters = {key: count for key, count in counted.items() if plan.terms.key(key) is not None}
-        if not meters and (not text or plan.terms.key("output") is None):
+        text = text if plan.terms.key("output") is not None else ""
+        if not meters and not text:
             return Usage({})
     if text:
         meters["output"] = await gateway.tokens.estimate_text(text, at_once=at_once)

@@ -6,14 +6,15 @@ import asyncio
 import gc
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from daemon.upstream.errors import UpstreamBroken, UpstreamConnectTimeout, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from daemon.upstream.send import Deadlines, Upstream, UpstreamRequest
+from daemon.upstream.httpx_client import Provider
+from daemon.upstream.send import Deadlines, SizedBody, Upstream, UpstreamRequest
 from tests.support import upstream as scripted
 from tests.support.upstream import ScriptedUpstream
 from tests.upstream.conftest import QUICK, chat
@@ -97,6 +98,45 @@ def test_a_body_that_is_an_iterator_is_sent_chunked(up: ScriptedUpstream, run: R
         assert up.requests[0].body == b"".join(b"%d," % number * 5000 for number in range(50))
         assert up.requests[0].header("content-length") is None
         assert upstream.idle == 1
+
+    run(test)
+
+
+def sized(*pieces: bytes, length: int | None = None) -> SizedBody:
+    async def chunks() -> AsyncGenerator[bytes, None]:
+        for piece in pieces:
+            yield piece
+            await asyncio.sleep(0)
+
+    return SizedBody(sum(map(len, pieces)) if length is None else length, chunks)
+
+
+@pytest.mark.parametrize("way", ["itself", "through httpx"])
+def test_a_body_of_known_length_is_sent_with_it_and_can_be_sent_again(up: ScriptedUpstream, run: Run, way: str) -> None:
+    pieces = [b"%d," % number * 5000 for number in range(50)]
+    body = sized(*pieces)
+
+    async def test(upstream: Upstream) -> None:
+        sender = upstream if way == "itself" else Provider(upstream)
+        for number in range(3):
+            reply = await sender.send(UpstreamRequest("POST", up.url + "/x", [], body, QUICK))
+            await reply.read(1000)
+            assert up.requests[number].body == b"".join(pieces)
+            assert up.requests[number].header("content-length") == str(body.length)
+            assert up.requests[number].header("transfer-encoding") is None
+            await asyncio.sleep(AFTER_REST_S)
+        assert (upstream.idle, up.connections) == (1, 1)
+
+    run(test)
+
+
+@pytest.mark.parametrize("length", [5, 20])
+def test_a_body_of_another_length_than_it_says_is_not_passed_off_as_whole(up: ScriptedUpstream, run: Run, length: int) -> None:
+    async def test(upstream: Upstream) -> None:
+        with pytest.raises(ValueError, match="than its length"):
+            await upstream.send(UpstreamRequest("POST", up.url + "/x", [], sized(b"1234", b"567890", length=length), QUICK))
+        assert (upstream.in_flight, upstream.idle) == (0, 0)
+        assert up.requests == []
 
     run(test)
 

@@ -63,9 +63,9 @@ ROWS: list[tuple[Read, dict[str, Any], dict[str, Any]]] = [
     (MODERATION, {"input": [{"type": "text", "text": "a"}, {"type": "image_url"}]},
      {"input_bound": SIZE + M, "media_parts": 1, "inputs": 1}),
     (RERANK, {"query": "ab", "documents": ["c", {"text": "d"}]},
-     {"input_bound": 4 + 1 + 13 + 2 * M, "extra": {}, "extra_bound": {"request": 1}, "inputs": 2}),
+     {"input_bound": 4 + 1 + 13 + 2 * M, "extra": {}, "extra_bound": {"request": 1}, "inputs": 14}),
     (RERANK, {"query": "q", "documents": ["d"] * 101}, {"extra_bound": {"request": 2}, "inputs": 101}),
-    (RERANK, {"query": "q", "documents": ["d" * 51_100]}, {"extra_bound": {"request": 2}, "inputs": 101}),
+    (RERANK, {"query": "q", "documents": ["d" * 51_100]}, {"extra_bound": {"request": 2}, "inputs": 51_100}),
     (RERANK, {"query": {"image": "x"}, "documents": ["d", {"image": "y"}]}, {"media_parts": 2}),
 ]  # fmt: skip
 
