@@ -1,4 +1,4 @@
-"""S4: what is recorded, held and charged (S4-11, S4-12, S4-17, S4-23, S4-25 … S4-27, S4-31)."""
+"""S4: what is recorded, held and charged (S4-11, S4-12, S4-17, S4-23 … S4-27, S4-31)."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import openai
 import pytest
 
-from tests.support.gateway import CHAT, ask
-from tests.support.upstream import chat_frames, chat_reply, error_reply, json_reply, sse, usage_of
+from tests.support.gateway import CHAT, CLAUDE, ask
+from tests.support.upstream import Answer, Received, chat_frames, chat_reply, error_reply, json_reply, sse, usage_of
 from tests.support.world import World, data_lines, dump, error_of
 
 PRICES = ("2.5", "10")
@@ -260,6 +260,70 @@ def test_s4_23_embeddings_and_images_by_their_usage(world: World) -> None:
     body = {"model": painter, "prompt": "a cat", "max_output_tokens": 2000}
     record = charge_of(world, world.gateway.post("/v1/openai/images/generations", world.alice.key, body))
     assert (record["usage"], record["charged"]) == ({"input": 50, "image_output": 1000, "image": 1}, "0.04025")
+
+
+@pytest.mark.parametrize("route", ["/v1", "/v1/openai"])
+@pytest.mark.parametrize(
+    ("kind", "path", "body", "reply", "meters"),
+    [
+        ("embedding", "embeddings", {"input": "x"}, {"data": [], "usage": {"prompt_tokens": 8, "total_tokens": 8}},
+         {"input": 8}),
+        ("embedding", "embeddings", {"input": "x"}, {"data": [], "usage": {"total_tokens": 8}}, {"input": 8}),
+        ("image", "images/generations", {"prompt": "x"},
+         {"data": [{}], "usage": {"input_tokens": 9, "output_tokens": 30,
+          "output_tokens_details": {"text_tokens": 4, "image_tokens": 26}}},
+         {"input": 9, "output": 4, "image_output": 26, "image": 1}),
+        ("rerank", "rerank", {"query": "x", "documents": ["y"]}, {"results": [], "usage": {"total_tokens": 5}}, {"input": 5}),
+        ("moderation", "moderations", {"input": "x"}, {"results": [], "usage": {"prompt_tokens": 3, "total_tokens": 3}},
+         {"input": 3}),
+    ],
+)  # fmt: skip
+def test_s4_23_endpoints_that_are_no_conversation(
+    world: World, route: str, kind: str, path: str, body: dict[str, Any], reply: dict[str, Any], meters: dict[str, int]
+) -> None:
+    model = world.name(kind)
+    prices = ("--price", "input=2", "--price", "output=10", "--group", "g1")
+    world.home.ok("models", "add", model, "--provider", "openai", "--type", kind, *prices)
+    world.openai.script(json_reply(reply))
+    got = world.gateway.post(f"{route}/{path}", world.alice.key, {"model": model, **body})
+    assert (got.status_code, got.json()) == (200, reply)
+    record = charge_of(world, got)
+    assert (record["usage"], record["estimated"]) == (meters, False)
+    tokens = {meter: 10 if "output" in meter else 2 for meter in meters if meter != "image"}
+    assert Decimal(record["charged"]) == Decimal(sum(price * meters[meter] for meter, price in tokens.items())) / 1_000_000
+
+
+# ------------------------------------------------------------------------------------------------ S4-24
+
+
+def counting_stream(request: Received) -> Answer:
+    """A stream of the Messages API whose counts of output are cumulative: 5, 12, 20."""
+    message = {
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": None,
+        "stop_sequence": None, "usage": {"input_tokens": 25, "output_tokens": 1, "cache_read_input_tokens": 7},
+    }  # fmt: skip
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": message},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hello"}},
+        {"type": "content_block_stop", "index": 0},
+        *({"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": n}}
+          for n in (5, 12, 20)),
+        {"type": "message_stop"},
+    ]  # fmt: skip
+    return list(sse([f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events], split=0))
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/anthropic/messages", "/v1/chat/completions", "/v1/responses"])
+def test_s4_24_the_last_count_of_an_anthropic_stream_counts(world: World, path: str) -> None:
+    world.claude.always(counting_stream)
+    body: dict[str, Any] = {"input": "hi"} if path.endswith("responses") else ask(model=CLAUDE)
+    limit = "max_output_tokens" if path.endswith("responses") else "max_tokens"
+    reply = world.gateway.post(path, world.alice.key, body | {"model": CLAUDE, "stream": True, limit: 50})
+    assert reply.status_code == 200
+    record = charge_of(world, reply)
+    assert (record["usage"], record["estimated"]) == ({"input": 25, "cached_input": 7, "output": 20}, False)
+    assert Decimal(record["charged"]) == (Decimal(32) * 3 + Decimal(20) * 15) / 1_000_000
 
 
 # ------------------------------------------------------------------------------------------------ S4-25
