@@ -58,6 +58,36 @@ def test_s4_23_an_image_whose_size_the_provider_chooses_is_held_at_the_dearest(w
     assert charged(world, reply) == "0.05"
 
 
+def test_s4_23_the_size_that_the_provider_chose_is_billed(world: World) -> None:
+    painter = world.name("painter")
+    options = ("--price", "image=0.05", "--price", "image/1024x1024/high=0.17")
+    world.home.ok("models", "add", painter, "--provider", "openai", "--type", "image", *options, "--group", "g1")
+    made = {"created": 1, "data": [{"url": "a"}], "size": "1024x1024", "quality": "high"}
+    world.openai.script(json_reply(made), json_reply(made), json_reply(made | {"size": "512x512"}))
+    body = {"model": painter, "prompt": "a cat"}
+    costs = [
+        charged(world, world.gateway.post("/v1/images/generations", world.alice.key, body | asked))
+        for asked in ({}, {"size": "512x512"}, {"size": "1024x1024"})
+    ]
+    # Where the request names a size, that is what is paid for, whatever the reply says.
+    assert costs == ["0.17", "0.05", "0.05"]
+
+
+def test_s4_23_tokens_of_images_have_prices_of_their_own(world: World) -> None:
+    painter = world.name("painter")
+    prices = ("input=5", "image_input=10", "output=8", "image_output=40", "cached_input=1")
+    options = [word for price in prices for word in ("--price", price)]
+    world.home.ok("models", "add", painter, "--provider", "openai", "--type", "image", *options, "--group", "g1")
+    usage = {
+        "input_tokens": 150, "input_tokens_details": {"text_tokens": 50, "image_tokens": 100, "cached_tokens": 20},
+        "output_tokens": 1010, "output_tokens_details": {"text_tokens": 10, "image_tokens": 1000}, "total_tokens": 1160,
+    }  # fmt: skip
+    world.openai.script(json_reply({"created": 1, "data": [{"b64_json": "AAAA"}], "usage": usage}))
+    reply = world.gateway.post("/v1/images/generations", world.alice.key, {"model": painter, "prompt": "a cat"})
+    # 30 x 5 + 20 x 1 + 100 x 10 + 10 x 8 + 1000 x 40 per million
+    assert charged(world, reply) == "0.04125"
+
+
 # ------------------------------------------------------------------------------------------------ S4-31
 
 
