@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from daemon.domain.chat import Chat, Losses
+from daemon.domain.chat_events import events_of
 from daemon.domain.errors import ApiError
 from daemon.domain.usage import Usage
 from daemon.protocols import dialects, gemini
@@ -66,18 +67,27 @@ class Translated:
         def encode(counted: Usage | None) -> bytes:
             usage = reply.usage if counted is None else counted
             found = replace(reply, usage=usage, created=reply.created or self._call.at // 1000)
-            return _json(self._client.encode_reply(found, self._call.ask.model, self._losses, self._chat))
+            if not self._chat.stream:
+                return _json(self._client.encode_reply(found, self._call.ask.model, self._losses, self._chat))
+            encoder = self._encoder()  # a client that waits for events would take one piece for an empty stream
+            return encoder.feed(events_of(found)) + encoder.finish(usage)
 
-        return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, JSON)
+        sent_as = self._sent_as if self._chat.stream else JSON
+        return Whole(lambda: self.dialect.usage_of(data), lambda: self.dialect.reply_text(data), encode, sent_as)
 
     def stream(self, content_type: bytes) -> Stream | None:
         # Hosts that imitate Gemini may not know alt=sse: without it a stream is one array.
-        if content_type != EVENTS and not (self.dialect.name == GEMINI and self._chat.stream):
+        if not self._chat.stream or (content_type != EVENTS and self.dialect.name != GEMINI):
             return None
+        return _TranslatedStream(DecodedReader(self._protocol.decoder()), self._encoder(), self._sent_as)
+
+    def _encoder(self) -> StreamEncoder:
         call = self._call
-        encoder = self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)
-        sent_as = JSON if call.envelope == dialects.GEMINI_ARRAY else SENT_EVENTS
-        return _TranslatedStream(DecodedReader(self._protocol.decoder()), encoder, sent_as)
+        return self._client.encoder(model=call.ask.model, id=call.request_id, created=call.at // 1000, chat=self._chat)
+
+    @property
+    def _sent_as(self) -> bytes:
+        return JSON if self._call.envelope == dialects.GEMINI_ARRAY else SENT_EVENTS
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         return dialects.refusal_body(status, body, self._call.envelope, self._call.request_id), JSON
