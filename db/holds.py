@@ -180,6 +180,40 @@ def place(request: HoldRequest, *, again: bool = False) -> Placed:
     return Placed(Placement.PLACED, standing=standing, allowance=allowance)
 
 
+_OPEN = "SELECT amount_nanos, budgeted, fair_use FROM holds WHERE request_id = ? AND process_id = ? AND state = 'open'"
+_CHANGE = (
+    "UPDATE holds SET amount_nanos = ?, model_id = ?, provider_id = ?, input_estimate = ?, terms = ? "
+    "WHERE request_id = ? AND state = 'open'"
+)
+
+
+@transaction
+def change(request: HoldRequest) -> Placed:
+    """Let an open hold be for another model, at its terms: raised or lowered to the amount, or left as it is and told why not.
+
+    The funds that a refusal names include what the hold has. What is free by an allowance stays free. STALE also when the hold
+    is not open any more. May be repeated.
+    """
+    found = database.execute_sql(sql(_OPEN + for_update()), (request.request_id, request.process_id)).fetchone()
+    if found is None:
+        return Placed(Placement.STALE)
+    before, budgeted, free = found
+    amount = 0 if free else request.amount_nanos
+    more = amount - before
+    needed = max(more, 0)
+    versions = (request.user_version, needed, needed, request.catalog_version)
+    if database.execute_sql(sql(_TAKE), (more, request.user_id, *versions)).rowcount != 1:
+        refused = _why_not(request, None)
+        return replace(refused, available_nanos=refused.available_nanos + before)
+    if budgeted and database.execute_sql(sql(_TAKE_BUDGET), (more, request.key_id, more)).rowcount != 1:
+        database.execute_sql(sql(_GIVE_BACK), (more, request.user_id))
+        refused = _over_budget(request.key_id)
+        return replace(refused, budget_left_nanos=refused.budget_left_nanos + before)
+    values = (amount, request.model_id, request.provider_id, request.input_estimate, request.terms, request.request_id)
+    database.execute_sql(sql(_CHANGE), values)
+    return _PLACED
+
+
 def _take(request: HoldRequest, amount: int) -> bool:
     """Set the amount aside, if it is available and what the request was admitted by is no old knowledge."""
     values = (amount, request.user_id, request.user_version, amount, amount, request.catalog_version)

@@ -6,6 +6,8 @@ very next request.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,6 +30,12 @@ from db.money import format_usd
 from db.snapshot import StoredModel
 
 MOST_TRIES = 5
+NO_FALLBACK = frozenset({b"0", b"false", b"off", b"no", b"none"})  # values of X-Gateway-Fallback
+# The refusals that another model may be asked after: nobody can serve it now, and nobody asks money for having tried.
+UNSERVED = frozenset({
+    "model_unavailable", "no_active_api_keys", "overloaded", "provider_paused", "upstream_error", "upstream_rate_limited",
+    "upstream_timeout",
+})  # fmt: skip
 BYTES_PER_TOKEN = 4
 
 
@@ -71,9 +79,48 @@ def _told(identity: Identity, outcome: Placed) -> list[tuple[bytes, bytes]]:
 
 
 def decide(gateway: Gateway, call: Call) -> Plan:
-    """Everything but the balance, by the catalogue in memory."""
+    """Everything but the balance, by the catalogue in memory. When nobody can serve the model, the first fallback that may."""
     check_identity(call.identity, clock.now_ms())
-    catalog, ask = gateway.snapshot.catalog, _as_translated(gateway, call)
+    fallbacks = _fallbacks(gateway, call)
+    try:
+        return replace(_plan(gateway, call, call.ask), fallbacks=fallbacks)
+    except ApiError as error:
+        if error.code in UNSERVED:
+            for plan in _stand_ins(gateway, call, fallbacks):
+                return plan
+        raise
+
+
+def _fallbacks(gateway: Gateway, call: Call) -> tuple[str, ...]:
+    """The models that may stand in for what was asked for; none when the caller named the provider or wants none."""
+    resolved = gateway.snapshot.catalog.resolve(call.ask.model)
+    if call.verbatim or resolved is None or resolved.provider_id is not None or not resolved.model.fallbacks:
+        return ()
+    wish = next((value for name, value in call.headers if name.lower() == b"x-gateway-fallback"), b"")
+    return () if wish.strip().lower() in NO_FALLBACK else resolved.model.fallbacks
+
+
+def _stand_ins(gateway: Gateway, call: Call, names: tuple[str, ...]) -> Iterator[Plan]:
+    """A plan for each model that may serve the call in place of the one that was asked for. The caller must be allowed to use
+    it, and it must be able to serve the endpoint."""
+    for number, name in enumerate(names):
+        with suppress(ApiError):
+            plan = _plan(gateway, call, replace(call.ask, model=name))
+            yield replace(plan, stands_in=True, fallbacks=names[number + 1 :])
+
+
+async def stand_in(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
+    """Nobody could serve the plan: the next model's, for which the hold now is; None when there is none."""
+    await gateway.snapshot.refresh()
+    for other in _stand_ins(gateway, call, plan.fallbacks):
+        outcome, held = await _place(gateway, call, other, change=True)
+        if outcome.outcome is Placement.PLACED:
+            return held
+    return None
+
+
+def _plan(gateway: Gateway, call: Call, asked: Ask) -> Plan:
+    catalog, ask = gateway.snapshot.catalog, _as_translated(gateway, call, asked)
     provider = None
     if call.provider is not None:
         provider = catalog.provider_by_slug.get(call.provider)
@@ -102,6 +149,7 @@ def decide(gateway: Gateway, call: Call) -> Plan:
         extra=found.extra,
         lowered_output=None,
         input_estimate=max(1, min(found.input_bound, _about_input(call))),
+        ask=ask,
         alone=found.alone,
     )
 
@@ -112,9 +160,8 @@ def _about_input(call: Call) -> int:
     return len(call.body) // BYTES_PER_TOKEN if estimate is None else estimate(call.data, "", call.file_bytes).input_tokens
 
 
-def _as_translated(gateway: Gateway, call: Call) -> Ask:
+def _as_translated(gateway: Gateway, call: Call, ask: Ask) -> Ask:
     """The ask without what never reaches the provider: where no deployment speaks the dialect, the translation decides."""
-    ask = call.ask
     plain = not (ask.unbounded or ask.hosted or ask.stored) and ask.tier is None
     if plain or call.verbatim or dialects.DIALECTS[call.dialect].protocol is None:
         return ask
@@ -145,9 +192,12 @@ def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:
     return tuple(usable)
 
 
-async def _place(gateway: Gateway, call: Call, plan: Plan) -> tuple[Placed, Plan]:
-    """Ask for the hold; when funds or tokens are short, once more with a closer bound or a lower output limit."""
-    outcome = await _ask(gateway, call, plan)
+async def _place(gateway: Gateway, call: Call, plan: Plan, *, change: bool = False) -> tuple[Placed, Plan]:
+    """Ask for the hold; when funds or tokens are short, once more with a closer bound or a lower output limit.
+
+    `change`: the call has a hold, for another model.
+    """
+    outcome = await _ask(gateway, call, plan, change=change)
     if outcome.outcome is Placement.RATE_LIMITED and outcome.standing is not None and outcome.standing.refused is Limit.TOKENS:
         closer = await _counted(gateway, call, plan)
         return (outcome, plan) if closer is None else (await _ask(gateway, call, closer), closer)
@@ -155,15 +205,15 @@ async def _place(gateway: Gateway, call: Call, plan: Plan) -> tuple[Placed, Plan
         return outcome, plan
     closer = await _closer(gateway, call, plan, _left(outcome))
     if closer is not None:
-        outcome, plan = await _ask(gateway, call, closer), closer
-    if outcome.outcome is Placement.INSUFFICIENT_BALANCE and call.identity.fair_use is not None:
+        outcome, plan = await _ask(gateway, call, closer, change=change), closer
+    if not change and outcome.outcome is Placement.INSUFFICIENT_BALANCE and call.identity.fair_use is not None:
         outcome = await _ask(gateway, call, plan, last_resort=True)
     return outcome, plan
 
 
 async def _counted(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
     """The plan with the prompt counted, when that makes it smaller."""
-    ask = _as_translated(gateway, call)
+    ask = plan.ask
     if ask.media_parts or ask.hosted or ask.stored or dialects.DIALECTS[call.dialect].protocol is None:
         return None
     bound = await gateway.tokens.prompt_bound(call.data, call.dialect)
@@ -176,7 +226,7 @@ async def _counted(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
     )
 
 
-async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = False) -> Placed:
+async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = False, change: bool = False) -> Placed:
     identity = call.identity
     period = identity.budget_period
     window = None
@@ -202,6 +252,8 @@ async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = 
         fair_use=identity.fair_use,
         last_resort=last_resort,
     )
+    if change:
+        return await gateway.store.write(partial(holds.change, request), order=identity.user_id)
     return await gateway.store.write(
         partial(holds.place, request), order=identity.user_id, repeat=partial(holds.place, request, again=True)
     )
@@ -213,7 +265,7 @@ def _left(outcome: Placed) -> int:
 
 async def _closer(gateway: Gateway, call: Call, plan: Plan, left: int) -> Plan | None:
     """The funds are short of the cheap bound: count the prompt, then lower the output limit if the client set none."""
-    ask = _as_translated(gateway, call)
+    ask = plan.ask
     if left <= 0 or dialects.DIALECTS[call.dialect].protocol is None:
         return None
     input_bound = plan.input_bound

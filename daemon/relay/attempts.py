@@ -88,6 +88,7 @@ class Tries:
         self._retries = 0
         self._refusals: list[tuple[Provider, Refusal]] = []
         self.last: ApiError | None = None
+        self.unsure = False  # a request was sent and not answered: somebody may ask money for it
 
     async def next(self) -> Reply:
         """The head of the next good reply; its `turn` must be ended. ApiError or PassedOn when there is none."""
@@ -159,6 +160,7 @@ class Tries:
                 told = timeout_or_error(error, stored.slug)
                 if unreachable or stored.on_no_answer == "next":
                     raise _Failed(told) from error
+                self.unsure = True
                 raise told from error
             finally:
                 attempt.ms = int((time.monotonic() - began) * 1000)

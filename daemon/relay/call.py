@@ -76,7 +76,10 @@ class Plan:
     extra: dict[str, int]  # the most of what is counted and no token
     lowered_output: int | None  # the output limit that the balance affords, when it was lowered
     input_estimate: int
+    ask: Ask  # with the name of this model
     alone: bool = False  # nobody else can be asked: failing ones are asked longer
+    stands_in: bool = False  # for a model that nobody could serve
+    fallbacks: tuple[str, ...] = ()  # models to ask when nobody can serve this one
 
 
 @dataclass(slots=True)

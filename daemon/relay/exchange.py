@@ -23,7 +23,7 @@ from daemon.protocols import dialects
 from daemon.protocols.dialects import Reader
 from daemon.protocols.sse import LineTooLong
 from daemon.relay import attempts, settlement
-from daemon.relay.admission import Held, admit
+from daemon.relay.admission import UNSERVED, Held, admit, stand_in
 from daemon.relay.attempts import PassedOn, Reply
 from daemon.relay.call import Call, ClientGone, Denied, NotServed, Plan
 from daemon.relay.client import Client, Headers
@@ -218,7 +218,13 @@ class _Relay:
         """A reply, relayed; another one when that failed before the client saw any of it and nobody asks money for it."""
         tries = attempts.Tries(self._gateway, self._call, self._plan, self._result)
         while True:
-            reply = await tries.next()
+            try:
+                reply = await tries.next()
+            except ApiError as error:
+                if tries.unsure or error.code not in UNSERVED or not await self._stand_in():
+                    raise
+                tries = attempts.Tries(self._gateway, self._call, self._plan, self._result)
+                continue
             self._sent = True
             self._passage = reply.candidate.passage
             try:
@@ -233,6 +239,19 @@ class _Relay:
             self._exchange._interruptible = True
             if self._exchange._left:
                 raise ClientGone
+
+    async def _stand_in(self) -> bool:
+        """Nobody could serve the model: whether the next one may be asked. The hold is for that one then."""
+        if not self._plan.fallbacks:
+            return False
+        self._exchange._interruptible = False
+        other = await stand_in(self._gateway, self._call, self._plan)
+        if other is not None:
+            self._plan = other
+        self._exchange._interruptible = True
+        if self._exchange._left:
+            raise ClientGone
+        return other is not None
 
     # -- ends
 
@@ -366,6 +385,8 @@ class _Relay:
         head.append((b"x-gateway-model", self._plan.model.public_id.encode("utf-8", "replace")))
         head.append((b"x-gateway-provider", stored.slug.encode()))
         head.append((b"x-gateway-attempts", b"%d" % len(self._result.attempts)))
+        if self._plan.stands_in:
+            head.append((b"x-gateway-fallback", b"true"))
         if self._plan.lowered_output is not None:
             head.append((b"x-gateway-max-tokens", b"%d" % self._plan.lowered_output))
         if losses := self._passage.losses:

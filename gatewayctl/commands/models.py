@@ -407,6 +407,25 @@ def deploy(
     _show(catalog.show(model))
 
 
+@app.command()
+def fallback(
+    model: str = ID,
+    to: list[str] = typer.Option([], "--to", metavar="ID", help="The model to ask instead; repeat, in order."),
+    none: bool = typer.Option(False, "--none", help="No fallback."),
+) -> None:
+    """Say which models stand in, in order, when nobody can serve a model. They are charged at their own price.
+
+    Example: gatewayctl models fallback gpt-4o --to claude-sonnet --to gpt-4o-mini
+    """
+    from db import catalog, deployments
+
+    if bool(to) == none:
+        raise Usage("Which models should stand in?", "Example: --to gpt-4o-mini; or --none")
+    context.open_database()
+    deployments.set_fallbacks(model, to)
+    _show(catalog.show(model))
+
+
 _SNIPPETS = {
     "curl": """curl {base}/v1/chat/completions \\
   -H "Authorization: Bearer $GATEWAY_KEY" -H "Content-Type: application/json" \\

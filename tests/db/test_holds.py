@@ -29,6 +29,38 @@ TABLES = {
         release q2                       -> released
         show alice                       -> balance 750 held 0
     """,
+    "another model stands in: the hold is raised or lowered, or stays as it is": """
+        user alice                       -> ok
+        top-up alice 1000                -> ok
+        place q1 alice 600               -> placed
+        change q1 alice 900              -> placed
+        show alice                       -> balance 1000 held 900
+        change q1 alice 900              -> placed
+        change q1 alice 1001             -> insufficient_balance available 1000
+        change q1 alice 100 stale=1      -> stale
+        show alice                       -> balance 1000 held 900
+        change q1 alice 200              -> placed
+        place q2 alice 700               -> placed
+        change q1 alice 400              -> insufficient_balance available 300
+        settle q1 150                    -> charged 150 absorbed 0
+        change q1 alice 100              -> stale
+        show alice                       -> balance 850 held 700
+        release q2                       -> released
+        show alice                       -> balance 850 held 0
+    """,
+    "another model stands in within the key's budget": """
+        user alice budget=300            -> ok
+        top-up alice 1000                -> ok
+        place q1 alice 100               -> placed
+        change q1 alice 301              -> key_budget_exceeded left 300
+        show alice                       -> balance 1000 held 100
+        change q1 alice 300              -> placed
+        key alice                        -> spent 0 budget 0+300/300
+        change q1 alice 50               -> placed
+        key alice                        -> spent 0 budget 0+50/300
+        settle q1 20                     -> charged 20 absorbed 0
+        key alice                        -> spent 20 budget 20+0/300
+    """,
     "closing twice changes nothing": """
         user alice                       -> ok
         top-up alice 1000                -> ok

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from db import clock, holds, keys, ledger, processes, users
 from db.errors import StoreError
-from db.holds import Estimate, HoldRequest
+from db.holds import Estimate, HoldRequest, Placement
 from db.models import CatalogState, Hold, Key, User
 from db.usage import UsageRow
 from tests.support import records
@@ -109,6 +109,16 @@ class Book:
             return holds.place(self._asked[request], again=True).outcome.value
         ask = self.ask(request, name, amount)
         return holds.place(replace(ask, user_version=ask.user_version - int(stale))).outcome.value
+
+    def change(self, request: str, name: str, amount: str, stale: str = "0") -> str:
+        """The hold is for another model, at another amount."""
+        ask = self.ask(request, name, amount)
+        found = holds.change(replace(ask, user_version=ask.user_version - int(stale)))
+        if found.outcome is Placement.INSUFFICIENT_BALANCE:
+            return f"{found.outcome.value} available {found.available_nanos}"
+        if found.outcome is Placement.KEY_BUDGET_EXCEEDED:
+            return f"{found.outcome.value} left {found.budget_left_nanos}"
+        return str(found.outcome.value)
 
     def next_window(self) -> str:
         self.window += 1
