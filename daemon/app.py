@@ -21,6 +21,7 @@ from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.gateway import Gateway
 from daemon.metrics import Metrics
+from daemon.shared_counters import SharedCounters
 from daemon.snapshot import Snapshot
 from daemon.store import Store
 from daemon.tasks import Tasks
@@ -47,6 +48,9 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
         log.error("background write failed", error=type(error).__name__, text=str(error)[:300])
 
     store = Store(on_error=failed)
+    counters = SharedCounters(settings.redis_url) if settings.redis_url else None
+    if counters is not None:
+        await counters.start()
     process_id = await store.write(processes.register)
     return Gateway(
         settings=settings,
@@ -58,6 +62,7 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
         process_id=process_id,
         make_upstream=partial(make_upstream, await asyncio.to_thread(tls_context)),
         tokens=TokenCounter(),
+        counters=counters,
     )
 
 

@@ -15,6 +15,7 @@ from daemon import log
 from daemon.domain.catalog import Provider
 from daemon.domain.routing import Routes
 from daemon.metrics import Metrics
+from daemon.shared_counters import SharedCounters
 from daemon.snapshot import Snapshot
 from daemon.store import Store
 from daemon.tasks import Tasks
@@ -69,6 +70,7 @@ class Gateway:
     process_id: int
     make_upstream: Callable[[Provider], Upstream]
     tokens: TokenCounter
+    counters: SharedCounters | None = None  # None: the database counts
     routes: Routes = field(init=False)
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False

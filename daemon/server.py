@@ -163,6 +163,8 @@ async def run(settings: Settings, master: MasterKeys, sock: socket.socket) -> No
         await gateway.close_upstreams()
         await _leave(gateway)
         await gateway.store.close()
+        if gateway.counters is not None:
+            await gateway.counters.close()
         gateway.tokens.close()
         log.info("stopped")
         for name in (signal.SIGTERM, signal.SIGINT):  # one more must not spoil the exit code now

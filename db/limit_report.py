@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from db import audit, clock, counters, keys, limits, users
 from db.counters import Count
@@ -15,6 +15,8 @@ from db.models import User, database
 from db.names import lock_user, user_row
 from db.reading import reading
 from db.users import FairUse, UserView
+
+Look = Callable[[str, int], Window]  # by scope and id
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,45 +35,52 @@ class Used:
     fair_use: FairUse | None
 
 
-def _window(scope: str, subject_id: int) -> Window:
-    """As of now."""
-    asked = Limits(subject_id, subject_id, None, None, None, 1)
-    standing = limits.look(asked)
+def in_database(scope: str, subject_id: int) -> Window:
+    """The window as of now."""
+    standing = limits.look(Limits(subject_id, subject_id, None, None, None, 1))
     found = standing.key if scope == "key" else standing.user
     assert found is not None
     return found
 
 
-def _of_user(view: UserView, now: int) -> Used:
-    return Used(
-        "user", view.id, view.name, "", view.rpm, None, None,
-        _window("user", view.id), counters.of_day("user", view.id, now), view.fair_use,
-    )  # fmt: skip
+def _of_user(view: UserView, window: Window, now: int) -> Used:
+    today = counters.of_day("user", view.id, now)
+    return Used("user", view.id, view.name, "", view.rpm, None, None, window, today, view.fair_use)
 
 
-def _of_key(view: KeyView, now: int) -> Used:
-    return Used(
-        "key", view.id, view.user, view.name, view.rpm, view.tpm, view.max_parallel,
-        _window("key", view.id), counters.of_day("key", view.id, now), None,
-    )  # fmt: skip
+def _of_key(view: KeyView, window: Window, now: int) -> Used:
+    """Parallel requests are the database's, whoever counts the windows."""
+    window = replace(window, parallel=in_database("key", view.id).parallel)
+    today = counters.of_day("key", view.id, now)
+    return Used("key", view.id, view.user, view.name, view.rpm, view.tpm, view.max_parallel, window, today, None)
 
 
 @reading
-def show(*, user: str | None = None, key: str | None = None) -> list[Used]:
-    """A key, or a user and its keys; with neither every user and key that has a limit or an allowance."""
+def show(*, user: str | None = None, key: str | None = None, windows: Look = in_database) -> list[Used]:
+    """A key, or a user and its keys; with neither every user and key that has a limit or an allowance.
+
+    `windows`: where they are counted.
+    """
     now = clock.now_ms()
     if key is not None:
-        return [_of_key(keys.show(key), now)]
+        view = keys.show(key)
+        return [_of_key(view, windows("key", view.id), now)]
     if user is not None:
-        own = keys.list_all(user, statuses=("active", "disabled"))
-        return [_of_user(users.show(user), now), *(_of_key(view, now) for view in own)]
+        owner, own = users.show(user), keys.list_all(user, statuses=("active", "disabled"))
+        return [
+            _of_user(owner, windows("user", owner.id), now),
+            *(_of_key(view, windows("key", view.id), now) for view in own),
+        ]
     people = [view for view in users.list_all() if view.rpm is not None or view.fair_use.limit is not None]
     limited = [
         view
         for view in keys.list_all(statuses=("active", "disabled"))
         if (view.rpm, view.tpm, view.max_parallel) != (None, None, None)
     ]
-    return [*(_of_user(view, now) for view in people), *(_of_key(view, now) for view in limited)]
+    return [
+        *(_of_user(view, windows("user", view.id), now) for view in people),
+        *(_of_key(view, windows("key", view.id), now) for view in limited),
+    ]
 
 
 @transaction

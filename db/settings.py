@@ -57,6 +57,12 @@ class Settings:
     max_key_age_days: int = _setting(
         180, "GATEWAYCTL_MAX_KEY_AGE_DAYS", "doctor names active keys older than this; 0: no limit"
     )
+    redis_url: str = _setting(
+        "",
+        "GATEWAYCTL_REDIS_URL",
+        "Redis for the counters of limits, such as redis://127.0.0.1:6379/0; empty: the database counts",
+        secret=True,
+    )
     default_fair_use: str = _setting("", "GATEWAYCTL_DEFAULT_FAIR_USE", "allowance of new users, such as 200/day; empty: none")
     trusted_proxies: tuple[str, ...] = _setting(
         (), "GATEWAYCTL_TRUSTED_PROXIES", "addresses of proxies whose X-Forwarded-Proto and -Host are believed"

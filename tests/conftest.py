@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from db import engine, migrate
 from tests.support.postgres import TEMPLATE, Server
+from tests.support.redis_server import RedisServer
 
 os.environ.setdefault("NO_COLOR", "1")
 BACKENDS = ("sqlite", "postgresql")
@@ -36,6 +37,15 @@ def postgres() -> Iterator[Server]:
         pytest.skip("PostgreSQL is not installed: apt install postgresql")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis server; tests that need it are skipped where Debian's package is missing."""
+    if RedisServer.program() is None:
+        pytest.skip("Redis is not installed: apt install redis-server")
+    with RedisServer() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

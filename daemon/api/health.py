@@ -42,6 +42,11 @@ def upstream_states(gateway: Gateway) -> list[dict[str, Any]]:
     return shown
 
 
+def _without_redis(gateway: Gateway) -> bool:
+    """Whether the database counts in the place of a Redis that is away."""
+    return gateway.counters is not None and not gateway.counters.up
+
+
 def make_blueprint(gateway: Gateway) -> Blueprint:
     """The routes, bound to a gateway."""
     blueprint = Blueprint("health", __name__)
@@ -57,7 +62,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
     async def health() -> Response:
         works = await database_works()
         shown = {
-            "status": "healthy" if works else "unhealthy",
+            "status": "unhealthy" if not works else "degraded" if _without_redis(gateway) else "healthy",
             "service": gateway.settings.service_name,
             "version": __version__,
         }
@@ -80,7 +85,7 @@ def make_blueprint(gateway: Gateway) -> Blueprint:
             "system_name": gateway.settings.service_name,
             "server_address": base,
             "docs_link": "",
-            "status": "up" if works and not gateway.draining else "degraded",
+            "status": "up" if works and not gateway.draining and not _without_redis(gateway) else "degraded",
             "upstreams": upstreams,
         }
         return json_reply({"success": works, "message": "", "data": data})

@@ -22,6 +22,7 @@ from daemon.protocols import dialects
 from daemon.protocols.tiers import carried_tier
 from daemon.relay.call import Call, Candidate, Denied, Plan
 from daemon.relay.choice import Chooser, spoken_by
+from daemon.relay.tally import Tally
 from db import clock, holds
 from db.holds import HoldRequest, Placed, Placement
 from db.identity import Identity
@@ -50,6 +51,7 @@ class Held:
 
 async def admit(gateway: Gateway, call: Call) -> Held:
     """Refuse (Denied), or place the hold. Returns with the hold durable."""
+    tally = Tally(gateway)
     for _ in range(MOST_TRIES):
         try:
             plan = decide(gateway, call)
@@ -57,18 +59,28 @@ async def admit(gateway: Gateway, call: Call) -> Held:
             call, fresh = await _fresh(gateway, call)
             if not fresh:
                 continue  # what refused it was old: decide again
+            tally.give_back(request=True)
             raise Denied(error, call.identity, _model_of(gateway, call)) from error
-        outcome, plan = await _place(gateway, call, plan)
+        outcome, plan = await _place(gateway, call, plan, tally)
+        if tally.refused:
+            call, fresh = await _fresh(gateway, call)
+            if not fresh:
+                tally = Tally(gateway)
+                continue
         if outcome.outcome is Placement.PLACED:
+            plan.reserved = tally.reserved
             return Held(call, plan, _told(call.identity, outcome))
         if outcome.outcome is Placement.DUPLICATE:
             call = replace(call, request_id=f"{call.request_id}.{gateway.new_suffix()}")
         elif outcome.outcome is Placement.STALE:
             call, _ = await _fresh(gateway, call)
         else:
-            counted = outcome.outcome is Placement.RATE_LIMITED
+            limited = outcome.outcome is Placement.RATE_LIMITED
+            tally.give_back(request=limited)
+            counted = limited or tally.counted
             told = _told(call.identity, outcome)
             raise Denied(_refusal(call, plan, outcome), call.identity, plan.model, counted=counted, headers=told)
+    tally.give_back(request=True)
     raise Denied(ApiError.of("overloaded"), call.identity)
 
 
@@ -113,8 +125,9 @@ async def stand_in(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
     """Nobody could serve the plan: the next model's, for which the hold now is; None when there is none."""
     await gateway.snapshot.refresh()
     for other in _stand_ins(gateway, call, plan.fallbacks):
-        outcome, held = await _place(gateway, call, other, change=True)
+        outcome, held = await _place(gateway, call, other, None)
         if outcome.outcome is Placement.PLACED:
+            held.reserved = plan.reserved  # it counts as the request that it was
             return held
     return None
 
@@ -139,6 +152,7 @@ def _plan(gateway: Gateway, call: Call, asked: Ask) -> Plan:
     )
     terms, terms_json = catalog.terms(found.model, call.identity, ask.tier)
     return Plan(
+        catalog_version=catalog.version,
         model=found.model,
         terms=terms,
         terms_json=terms_json,
@@ -192,22 +206,22 @@ def _with_passages(call: Call, found: rules.Admitted) -> tuple[Candidate, ...]:
     return tuple(usable)
 
 
-async def _place(gateway: Gateway, call: Call, plan: Plan, *, change: bool = False) -> tuple[Placed, Plan]:
+async def _place(gateway: Gateway, call: Call, plan: Plan, tally: Tally | None) -> tuple[Placed, Plan]:
     """Ask for the hold; when funds or tokens are short, once more with a closer bound or a lower output limit.
 
-    `change`: the call has a hold, for another model.
+    Without a `tally` the call has a hold, for another model.
     """
-    outcome = await _ask(gateway, call, plan, change=change)
+    outcome = await _ask(gateway, call, plan, tally)
     if outcome.outcome is Placement.RATE_LIMITED and outcome.standing is not None and outcome.standing.refused is Limit.TOKENS:
         closer = await _counted(gateway, call, plan)
-        return (outcome, plan) if closer is None else (await _ask(gateway, call, closer), closer)
+        return (outcome, plan) if closer is None else (await _ask(gateway, call, closer, tally), closer)
     if outcome.outcome not in (Placement.INSUFFICIENT_BALANCE, Placement.KEY_BUDGET_EXCEEDED):
         return outcome, plan
     closer = await _closer(gateway, call, plan, _left(outcome))
     if closer is not None:
-        outcome, plan = await _ask(gateway, call, closer, change=change), closer
-    if not change and outcome.outcome is Placement.INSUFFICIENT_BALANCE and call.identity.fair_use is not None:
-        outcome = await _ask(gateway, call, plan, last_resort=True)
+        outcome, plan = await _ask(gateway, call, closer, tally), closer
+    if tally is not None and outcome.outcome is Placement.INSUFFICIENT_BALANCE and call.identity.fair_use is not None:
+        outcome = await _ask(gateway, call, plan, tally, last_resort=True)
     return outcome, plan
 
 
@@ -226,18 +240,25 @@ async def _counted(gateway: Gateway, call: Call, plan: Plan) -> Plan | None:
     )
 
 
-async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = False, change: bool = False) -> Placed:
+async def _ask(gateway: Gateway, call: Call, plan: Plan, tally: Tally | None, *, last_resort: bool = False) -> Placed:
     identity = call.identity
     period = identity.budget_period
     window = None
     if identity.budget_nanos is not None:
         window = clock.window_start(call.at, period) if period else 0
+    limits = None
+    if identity.limited and tally is not None:
+        limits = identity.limits(plan.input_bound + plan.output_bound, 1)
+        if gateway.counters is not None and limits is not None:
+            limits = await tally.take(limits)
+            if tally.refused:
+                return Placed(Placement.RATE_LIMITED, standing=tally.standing)
     request = HoldRequest(
         request_id=call.request_id,
         user_id=identity.user_id,
         user_version=identity.user_version,
         key_id=identity.key_id,
-        catalog_version=gateway.snapshot.catalog.version,
+        catalog_version=plan.catalog_version,
         model_id=plan.model.id,
         provider_id=plan.candidates[0].provider.stored.id,
         amount_nanos=plan.amount_nanos,
@@ -248,15 +269,21 @@ async def _ask(gateway: Gateway, call: Call, plan: Plan, *, last_resort: bool = 
         terms=plan.terms_json,
         process_id=gateway.process_id,
         budget_window_at=window,
-        limits=identity.limits(plan.input_bound + plan.output_bound, 1) if identity.limited else None,
+        limits=limits,
         fair_use=identity.fair_use,
         last_resort=last_resort,
     )
-    if change:
+    if tally is None:
         return await gateway.store.write(partial(holds.change, request), order=identity.user_id)
-    return await gateway.store.write(
+    outcome = await gateway.store.write(
         partial(holds.place, request), order=identity.user_id, repeat=partial(holds.place, request, again=True)
     )
+    if not tally.counted or tally.standing is None:
+        return outcome
+    standing, found = tally.standing, outcome.standing
+    if found is not None:  # of parallel requests, which only the database counts
+        standing = replace(standing, key=replace(standing.key, parallel=found.key.parallel), refused=found.refused)
+    return replace(outcome, standing=standing)
 
 
 def _left(outcome: Placed) -> int:

@@ -10,6 +10,7 @@ from daemon.domain.catalog import Provider
 from daemon.domain.errors import ApiError
 from daemon.domain.pricing import Terms
 from daemon.relay.passage import Passage
+from daemon.relay.tally import Reserved
 from daemon.relay.upload import Upload
 from db.identity import Identity
 from db.snapshot import StoredDeployment, StoredModel
@@ -64,8 +65,9 @@ class Candidate:
 
 @dataclass(slots=True)
 class Plan:
-    """An admitted call: its model and terms, who may serve it, and the amount that is held."""
+    """A call as admitted by one version of the catalogue: its model and terms, who may serve it, the amount that is held."""
 
+    catalog_version: int
     model: StoredModel
     terms: Terms
     terms_json: str
@@ -80,6 +82,7 @@ class Plan:
     alone: bool = False  # nobody else can be asked: failing ones are asked longer
     stands_in: bool = False  # for a model that nobody could serve
     fallbacks: tuple[str, ...] = ()  # models to ask when nobody can serve this one
+    reserved: Reserved | None = None  # in the shared counters
 
 
 @dataclass(slots=True)

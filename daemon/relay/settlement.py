@@ -18,6 +18,7 @@ from daemon.domain.usage import Usage, meter_of, with_counted
 from daemon.gateway import Gateway
 from daemon.protocols.dialects import DIALECTS
 from daemon.relay.call import Attempt, Call, Plan
+from daemon.shared_counters import SharedCounters
 from db import holds, usage
 from db.errors import DatabaseUnavailable
 from db.holds import Estimate, Settled
@@ -171,7 +172,20 @@ async def settle(gateway: Gateway, call: Call, plan: Plan, result: Result, found
     elif settled.absorbed_nanos:
         log.warning("cost absorbed", request_id=call.request_id, nanos=settled.absorbed_nanos)
     gateway.metrics.settled(record, settled)
+    if gateway.counters is not None and settled.closed:
+        _count(gateway.counters, plan, record, settled, result)
     return settled
+
+
+def _count(counters: SharedCounters, plan: Plan, record: UsageRow, settled: Settled, result: Result) -> None:
+    """Tell the shared counters what was used."""
+    tokens = record.input_tokens + record.output_tokens
+    if plan.reserved is not None and plan.reserved.limits.reserved_tokens:
+        counters.correct(plan.reserved.limits, plan.reserved.window_at, tokens - plan.reserved.limits.reserved_tokens)
+    for scope, subject in (("user", record.user_id), ("key", record.key_id)):
+        counters.add(scope, subject, record.at, tokens=tokens, cost_nanos=settled.charged_nanos)
+    if result.provider is not None:
+        counters.add("provider", result.provider.stored.slug, record.at, tokens=tokens, cost_nanos=record.upstream_cost_nanos)
 
 
 def _settle_again(record: UsageRow) -> Settled:
@@ -193,6 +207,8 @@ async def _release(gateway: Gateway, call: Call, plan: Plan, result: Result, now
     record = row(call, plan, result, now)
     await gateway.store.write(partial(holds.release, record), order=call.identity.user_id)
     gateway.metrics.released(record)
+    if gateway.counters is not None and plan.reserved is not None:
+        gateway.counters.correct(plan.reserved.limits, plan.reserved.window_at, -plan.reserved.limits.reserved_tokens)
 
 
 def settle_later(gateway: Gateway, call: Call, plan: Plan, result: Result, found: Usage, now: float) -> None:
@@ -228,7 +244,13 @@ async def refuse(gateway: Gateway, record: UsageRow, error: ApiError, identity: 
     if limits is None:
         await refused(gateway, record)
         return error, []
-    standing = await gateway.store.write(partial(holds.refuse, record, limits), order=record.user_id)
+    standing = None if gateway.counters is None else await gateway.counters.take(limits)
+    if standing is None:
+        standing = await gateway.store.write(partial(holds.refuse, record, limits), order=record.user_id)
+    else:
+        if standing.refused is not None:
+            record = replace(record, http_status=429, error_code="rate_limit_exceeded")
+        await gateway.store.write(partial(usage.record, record), order=record.user_id)
     gateway.metrics.released(record)
     assert standing is not None
     headers = limit_headers(identity, standing)

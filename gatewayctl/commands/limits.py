@@ -20,6 +20,16 @@ def _rows(found: list[Any]) -> None:
     output.rows([shapes.limits(one) for one in found], COLUMNS, right=NUMBERS, empty="Nobody has a limit.")
 
 
+def _redis() -> Any:
+    """The windows in Redis, None when the database counts."""
+    url = context.settings().redis_url
+    if not url:
+        return None
+    from db.redis_keys import Windows
+
+    return Windows(url)
+
+
 @app.command()
 def show(user: str | None = USER, key: str | None = KEY) -> None:
     """Show what is used of limits per minute, of parallel requests and of fair use, and when it begins anew.
@@ -29,7 +39,8 @@ def show(user: str | None = USER, key: str | None = KEY) -> None:
     from db import limit_report
 
     context.open_database()
-    _rows(limit_report.show(user=user, key=key))
+    redis = _redis()
+    _rows(limit_report.show(user=user, key=key, windows=redis or limit_report.in_database))
 
 
 @app.command()
@@ -43,4 +54,9 @@ def reset(user: str | None = USER, key: str | None = KEY, yes: bool = YES) -> No
     context.open_database()
     if user is not None:
         output.confirm(f"Begin the limits and the allowance of {user} anew?", yes=yes)
-    _rows(limit_report.reset(user=user, key=key))
+    found = limit_report.reset(user=user, key=key)
+    redis = _redis()
+    if redis is not None:
+        for one in found:
+            redis.forget(one.scope, one.id)
+    _rows(found)

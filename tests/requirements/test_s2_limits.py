@@ -21,12 +21,16 @@ from tests.support.world import World, build, error_of, raw_exchange, refreshed
 OURS = ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset")
 
 
-@pytest.fixture(scope="module", params=["database"])
+@pytest.fixture(scope="module", params=["database", "redis"])
 def _limited(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str | None]
 ) -> Iterator[World]:
+    env = {}
+    if request.param == "redis":
+        env["GATEWAYCTL_REDIS_URL"] = request.getfixturevalue("redis_server").url
     with ExitStack() as stack:
-        yield build(stack, tmp_path_factory.mktemp("limits") / "home", url=new_database(), balance="1000", workers=2)
+        home = tmp_path_factory.mktemp("limits") / "home"
+        yield build(stack, home, url=new_database(), balance="1000", workers=2, env=env)
 
 
 @pytest.fixture
