@@ -321,7 +321,8 @@ class _Relay:
             if reader is None or (whole and self._passage.dialect.name == dialects.OPENAI_CHAT):
                 return found
             # Gemini tells the usage so far in every event, at first without the tokens of the answer.
-            if not reader.early_usage and (whole or reader.finish_reasons or found.output_tokens > found.reasoning):
+            ended = reader.done or bool(reader.finish_reasons)
+            if not reader.early_usage and (ended or found.output_tokens > found.reasoning):
                 return found
             return await self._at_least_delivered(found, reader.estimate_text(), at_once=not whole)
         if whole or delivered or (gone and self._sent):

@@ -73,3 +73,11 @@ def _object(value: Any, hint: Any, at: str) -> list[str]:
         if name in hints:
             found += problems(item, hints[name], f"{at}.{name}")
     return found
+
+
+def by_type(union: Any) -> dict[str, Any]:
+    """The models of an SDK's union by the `type` that each is known by."""
+    members = typing.get_args(union)
+    while members and typing.get_origin(members[0]) is not None:  # Annotated, around the union
+        members = typing.get_args(members[0])
+    return {kind: member for member in members for kind in typing.get_args(member.model_fields["type"].annotation)}

@@ -143,7 +143,7 @@ class Speaker:
         chunks = [value for name, value in events(stream)]
         assert DONE not in chunks
         message = self.read_error(chunks.pop(), 502)
-        found = _read_chunks(chunks, model)
+        found = _read_chunks(chunks, model) if chunks else Said()
         assert found.finish is None
         return found.text, message
 

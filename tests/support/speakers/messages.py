@@ -7,12 +7,11 @@ from typing import Any
 
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
-from pydantic import TypeAdapter
 
 from tests.support.said import Said
 from tests.support.speakers.frames import events, named, pieces_of
 from tests.support.speakers.scenario import IMAGE_TYPE, Heard, Scenario, Turn
-from tests.support.typed import problems
+from tests.support.typed import by_type, problems
 from tests.support.upstream import Received
 
 Raw = dict[str, Any]
@@ -21,7 +20,7 @@ STOP = {
     "refusal": "refusal",
 }  # fmt: skip
 SIGNATURE = "c2lnbmVk"
-EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
+EVENTS = by_type(RawMessageStreamEvent)
 # kind of a block -> the deltas that it may have
 DELTAS = {
     "text": {"text_delta", "citations_delta"},
@@ -139,7 +138,7 @@ class Speaker:
 
     def read_broken(self, stream: bytes, model: str) -> tuple[str, str]:
         *before, last = _split(stream)
-        message, types = _read_events(b"".join(before))
+        message, types = _read_events(b"".join(before)) if before else ({"model": model, "content": []}, [])
         assert message["model"] == model
         assert "message_stop" not in types
         ((name, error),) = events(last)
@@ -256,7 +255,7 @@ def _read_events(stream: bytes) -> tuple[Raw, list[str]]:
         assert name == event["type"]
         if name == "ping":
             continue
-        EVENT.validate_python(event)
+        EVENTS[event["type"]].model_validate(event)
         types.append(event["type"])
         if name == "message_start":
             assert message == {}
