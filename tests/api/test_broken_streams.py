@@ -41,6 +41,7 @@ def ask(
     crossing: Crossing, client: str, side: Side, stream: bytes, *, end: list[Step] | None = None, scenario: Scenario = PLAIN
 ) -> tuple[httpx.Response, dict[str, Any]]:
     """The reply when the provider sends these bytes and ends so, and the usage record (whose cost is right)."""
+    crossing.recover(side.dialect)
     dice = random.Random(len(stream))
     steps: list[Step] = [head(200, EVENT_STREAM)]
     for piece in cut(stream, dice, 12) if stream else []:
@@ -171,6 +172,7 @@ def test_half_an_event_does_not_pass(crossing: Crossing, dialect: str) -> None:
     speaker, host, side = sides(crossing, dialect, dialect)
     stream = b"".join(host.frames(PLAIN))
     place = stream.index("好".encode()) + 1
+    crossing.recover(dialect)
     side.upstream.always([head(200, EVENT_STREAM) + chunk(stream[:place]), Wait(0.02), chunk(b"")])
     request_id = crossing.new_id()
     body = speaker.request(PLAIN, side.model, stream=True)

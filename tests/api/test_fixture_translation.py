@@ -56,11 +56,15 @@ def ask(crossing: Crossing, sdks: Sdks, recording: Recording, dialect: str) -> t
     if dialect not in SERVED or source not in SERVED:
         pytest.skip(NOT_SERVED)
     side, request_id = crossing.sides[source], crossing.new_id()
+    if failed(recording):
+        crossing.recover(source)
     side.upstream.always(recording.answer(random.Random(f"{recording.name} {dialect}")))
     try:
-        found = sdks.ask(dialect, side.model, stream=bool(recording.entry["stream"]), request_id=request_id)
+        found = sdks.ask(dialect, side.model, recording.prompt, stream=bool(recording.entry["stream"]), request_id=request_id)
     finally:
         record = crossing.record(request_id)
+        if recording.status == 429:
+            crossing.refresh_credential(source)
     return found, record
 
 

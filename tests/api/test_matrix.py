@@ -123,6 +123,7 @@ def test_an_error_before_the_first_byte_is_a_status_and_costs_nothing(
     crossing: Crossing, client: str, provider: str, stream: bool, given: int, shown: int, words: str, code: str
 ) -> None:
     speaker, host, side = sides(crossing, client, provider)
+    crossing.recover(provider)
     side.upstream.always(json_reply(host.error(WORDS), given))
     reply, request_id = ask(crossing, client, side, PLAIN, stream=stream)
     assert reply.status_code == shown
@@ -149,6 +150,7 @@ def check_partly_billed(provider: str, usage: dict[str, int], text: str) -> None
 @every_cell
 def test_an_error_in_mid_stream_ends_it_and_what_came_is_billed(crossing: Crossing, client: str, provider: str) -> None:
     speaker, host, side = sides(crossing, client, provider)
+    crossing.recover(provider)
     side.upstream.always([*sse(begun(host), end=False), Wait(0.02), chunk(host.error_frame(WORDS)) + chunk(b"")])
     reply, request_id = ask(crossing, client, side, PLAIN, stream=True)
     assert reply.status_code == 200
@@ -165,6 +167,7 @@ def test_an_error_in_mid_stream_ends_it_and_what_came_is_billed(crossing: Crossi
 def test_a_reply_that_breaks_off_is_an_error_and_costs_nothing(crossing: Crossing, client: str, provider: str) -> None:
     speaker, host, side = sides(crossing, client, provider)
     whole = json.dumps(host.reply(PLAIN)).encode()
+    crossing.recover(provider)
     side.upstream.always(short_body(whole[: len(whole) // 2], len(whole)))
     reply, request_id = ask(crossing, client, side, PLAIN, stream=False)
     assert reply.status_code == 502

@@ -20,7 +20,7 @@ import httpx
 
 from daemon.protocols import dialects
 from tests.support.gateway import Gateway, Home, User, make_home
-from tests.support.upstream import ScriptedUpstream, chat_reply
+from tests.support.upstream import ScriptedUpstream, json_reply
 
 CHAT, RESPONSES, MESSAGES, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini"
 ALL = (CHAT, RESPONSES, MESSAGES, GEMINI)
@@ -43,6 +43,19 @@ _PROVIDERS = {
     MESSAGES: ("messages-host", "anthropic", None, "crossing-claude-sonnet-4-6"),
     GEMINI: ("gemini-host", "gemini", None, "crossing-gemini-2.5-pro"),
 }
+
+
+# The least that is a reply.
+_WORDS = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "ok", "annotations": []}]}
+SERVED_REPLIES: dict[str, dict[str, Any]] = {
+    CHAT: {"choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}]},
+    RESPONSES: {"id": "r", "object": "response", "status": "completed", "output": [{"id": "m", **_WORDS}]},
+    MESSAGES: {
+        "id": "m", "type": "message", "role": "assistant", "content": [{"type": "text", "text": "ok"}],
+        "stop_reason": "end_turn", "usage": {"input_tokens": 1, "output_tokens": 1},
+    },
+    GEMINI: {"candidates": [{"content": {"role": "model", "parts": [{"text": "ok"}]}, "finishReason": "STOP"}]},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,19 @@ class Crossing:
         """POST, read to the end."""
         named = {} if request_id is None else {"X-Request-Id": request_id}
         return self.gateway.post(path, self.user.key, body, headers=named | (headers or {}))
+
+    def recover(self, dialect: str) -> None:
+        """Let a provider serve one request, so that it is not taken for dead after all the failures that tests make."""
+        side = self.sides[dialect]
+        side.upstream.always(json_reply(SERVED_REPLIES[dialect]))
+        reply = self.post(path_of(CHAT, side.model), {"model": side.model, "messages": [{"role": "user", "content": "hi"}]})
+        assert reply.status_code == 200, reply.text
+
+    def refresh_credential(self, dialect: str) -> None:
+        """Give a provider a credential that nobody refused: one that was rests for a while."""
+        name = f"fresh-{next(_numbers)}"
+        added = ("credentials", "add", self.sides[dialect].provider, "--name", name, "--from-env", "S")
+        self.home.ok(*added, env={"S": f"{SECRET}-{name}"})
 
     def record(self, request_id: str) -> dict[str, Any]:
         """The one usage record of a request; its cost is checked against the prices."""
@@ -125,12 +151,5 @@ def build(stack: ExitStack, directory: Path) -> Crossing:
     stack.callback(home.close)
     user = home.user("carol", "--group", "all", balance="10000")
     made = Crossing(home, home.start(), sides, user)
-    _load_vocabulary(made)
+    made.recover(CHAT)  # tells no usage: what the daemon counts of a stream that breaks is approximate until it counted once
     return made
-
-
-def _load_vocabulary(crossing: Crossing) -> None:
-    """Let the daemon count something: what it counts of streams that break is an approximation until it did once."""
-    side = crossing.sides[CHAT]
-    side.upstream.script(chat_reply("a few words", None))
-    crossing.post(path_of(CHAT, side.model), {"model": side.model, "messages": [{"role": "user", "content": "hi"}]})

@@ -19,6 +19,7 @@ from tests.support.upstream import Reply, Step, Wait, chunk, head
 ROOT = Path(__file__).parents[3] / "shared" / "fixtures"
 ABSENT = "the recorded fixtures (../shared/fixtures) are not on this machine"
 MOST_WRITES = 12
+LONG = 20_000  # tokens
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,12 @@ class Recording:
             "input": input_total, "cached": cached, "written": written,
             "written_1h": true.get("cache_write_1h", 0), "output": output_total, "reasoning": true["reasoning"],
         }  # fmt: skip
+
+    @property
+    def prompt(self) -> str:
+        """What to ask for this reply: long enough that its usage can be believed."""
+        tokens = 0 if self.usage is None else self.usage["input"]
+        return "hi" if tokens < LONG else "word " * (tokens // 4)
 
     def answer(self, dice: random.Random) -> list[Step]:
         """The same bytes on a socket: an event stream in HTTP chunks of any size, and every reply in writes of any size."""

@@ -1,7 +1,7 @@
 """The official SDKs at the daemon: each asks for a reply, whole or streamed, and reads it with its own types.
 
 sdks = Sdks(crossing)
-said = sdks.ask("anthropic_messages", model, stream=True, request_id="r-1")     # raises what the SDK raises
+said = sdks.ask("anthropic_messages", model, "hi", stream=True, request_id="r-1")     # raises what the SDK raises
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class Sdks:
             api_key=key, vertexai=False, http_options=genai.types.HttpOptions(base_url=url, api_version="v1beta")
         )
 
-    def ask(self, dialect: str, model: str, *, stream: bool, request_id: str) -> Said:
-        """What the SDK of a dialect reads as the answer of a model to "hi"."""
+    def ask(self, dialect: str, model: str, text: str, *, stream: bool, request_id: str) -> Said:
+        """What the SDK of a dialect reads as the answer of a model to a text."""
         headers = {"X-Request-Id": request_id}
         if dialect == CHAT:
-            return self._chat(model, stream, headers)
+            return self._chat(model, text, stream, headers)
         if dialect == RESPONSES:
-            return self._responses(model, stream, headers)
+            return self._responses(model, text, stream, headers)
         if dialect == MESSAGES:
-            return self._messages(model, stream, headers)
+            return self._messages(model, text, stream, headers)
         assert dialect == GEMINI
-        return self._generate(model, stream, headers)
+        return self._generate(model, text, stream, headers)
 
     def close(self) -> None:
         self._openai.close()
         self._anthropic.close()
         self._gemini.close()
 
-    def _chat(self, model: str, stream: bool, headers: dict[str, str]) -> Said:
-        asked: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "hi"}], "extra_headers": headers}
+    def _chat(self, model: str, text: str, stream: bool, headers: dict[str, str]) -> Said:
+        asked: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": text}], "extra_headers": headers}
         if not stream:
             return _of_completion(self._openai.chat.completions.create(**asked))
         with self._openai.chat.completions.stream(**asked, stream_options={"include_usage": True}) as events:
@@ -61,8 +61,8 @@ class Sdks:
         assert "".join(pieces) == found.text
         return found
 
-    def _responses(self, model: str, stream: bool, headers: dict[str, str]) -> Said:
-        asked: dict[str, Any] = {"model": model, "input": "hi", "extra_headers": headers}
+    def _responses(self, model: str, text: str, stream: bool, headers: dict[str, str]) -> Said:
+        asked: dict[str, Any] = {"model": model, "input": text, "extra_headers": headers}
         if not stream:
             return _of_response(self._openai.responses.create(**asked))
         with self._openai.responses.stream(**asked) as events:
@@ -73,9 +73,9 @@ class Sdks:
         assert "".join(event.delta for event in seen if event.type == "response.output_text.delta") == found.text
         return found
 
-    def _messages(self, model: str, stream: bool, headers: dict[str, str]) -> Said:
+    def _messages(self, model: str, text: str, stream: bool, headers: dict[str, str]) -> Said:
         asked: dict[str, Any] = {
-            "model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1000, "extra_headers": headers,
+            "model": model, "messages": [{"role": "user", "content": text}], "max_tokens": 1000, "extra_headers": headers,
         }  # fmt: skip
         if not stream:
             return _of_message(self._anthropic.messages.create(**asked))
@@ -93,9 +93,9 @@ class Sdks:
         found.calls = [(name, text) for (name, _), text in zip(found.calls, sent.values(), strict=True)]
         return found
 
-    def _generate(self, model: str, stream: bool, headers: dict[str, str]) -> Said:
+    def _generate(self, model: str, text: str, stream: bool, headers: dict[str, str]) -> Said:
         config = genai.types.GenerateContentConfig(http_options=genai.types.HttpOptions(headers=headers))
-        asked: dict[str, Any] = {"model": model, "contents": "hi", "config": config}
+        asked: dict[str, Any] = {"model": model, "contents": text, "config": config}
         if not stream:
             return _of_generated([self._gemini.models.generate_content(**asked)])
         return _of_generated(list(self._gemini.models.generate_content_stream(**asked)))
