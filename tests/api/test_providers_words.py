@@ -61,6 +61,7 @@ def test_errors_name_the_model_as_the_client_did(crossing: Crossing, client: str
 @pytest.mark.parametrize("served", ALL)
 def test_an_error_in_front_of_a_stream_is_one_however_it_is_cut(crossing: Crossing, client: str, served: str) -> None:
     side = crossing.sides[served]
+    crossing.recover(served)
     frame = named(ERRORS[served])
     side.upstream.always(sse([frame[:30], frame[30:-4], frame[-4:]], delay_s=0.02))
     reply = crossing.post(path_of(client, side.model, stream=True), ask(client, side.model, True))
@@ -70,6 +71,7 @@ def test_an_error_in_front_of_a_stream_is_one_however_it_is_cut(crossing: Crossi
 @pytest.mark.parametrize("dialect", ALL)
 def test_a_refusal_that_is_no_json_has_words_of_the_gateway(crossing: Crossing, dialect: str) -> None:
     side = crossing.sides[dialect]
+    crossing.recover(dialect)
     side.upstream.always(Reply(400, [("Content-Type", "text/html")], b"<html>no</html>"))
     reply = crossing.post(path_of(dialect, side.model), ask(dialect, side.model, False))
     assert reply.status_code == 400
