@@ -220,10 +220,10 @@ def test_a_form_above_the_limit_is_413(world: World) -> None:
 
 
 def test_another_attempt_sends_the_whole_form_again(world: World) -> None:
-    slug = world.provider(secret="sk-first-credential")
-    world.home.ok("credentials", "add", slug, "--from-env", "S", "--name", "second", env={"S": "sk-second-credential"})
-    model = model_of(world, "audio", "second=0.0001", upstream="theirs", provider=slug)
     for sound in (SMALL, LARGE):
+        slug = world.provider(secret="sk-first-credential")
+        world.home.ok("credentials", "add", slug, "--from-env", "S", "--name", "second", env={"S": "sk-second-credential"})
+        model = model_of(world, "audio", "second=0.0001", upstream="theirs", provider=slug)
         world.openai.script(error_reply(401, "no"), heard())
         reply = send(world, form(part("file", sound, "a.mp3"), part("model", model)))
         assert reply.status_code == 200
