@@ -16,7 +16,7 @@ from daemon.domain.access import check_identity
 from daemon.domain.admission import Ask
 from daemon.domain.errors import ApiError
 from daemon.domain.limits import fair_use_headers, limit_headers, rate_limited, throttled
-from daemon.domain.pricing import affordable_output, ceiling
+from daemon.domain.pricing import TOKEN_METERS, affordable_output, ceiling
 from daemon.gateway import Gateway
 from daemon.protocols import dialects
 from daemon.protocols.tiers import carried_tier
@@ -248,7 +248,7 @@ async def _ask(gateway: Gateway, call: Call, plan: Plan, tally: Tally | None, *,
         window = clock.window_start(call.at, period) if period else 0
     limits = None
     if identity.limited and tally is not None:
-        limits = identity.limits(plan.input_bound + plan.output_bound, 1)
+        limits = identity.limits(_tokens_of(plan), 1)
         if gateway.counters is not None and limits is not None:
             limits = await tally.take(limits)
             if tally.refused:
@@ -284,6 +284,11 @@ async def _ask(gateway: Gateway, call: Call, plan: Plan, tally: Tally | None, *,
     if found is not None:  # of parallel requests, which only the database counts
         standing = replace(standing, key=replace(standing.key, parallel=found.key.parallel), refused=found.refused)
     return replace(outcome, standing=standing)
+
+
+def _tokens_of(plan: Plan) -> int:
+    """What it counts against a limit of tokens: nothing when it is sold by the piece, the character or the second."""
+    return 0 if TOKEN_METERS.isdisjoint(plan.terms.rates) else plan.input_bound + plan.output_bound
 
 
 def _left(outcome: Placed) -> int:
@@ -342,7 +347,7 @@ def _model_of(gateway: Gateway, call: Call) -> StoredModel | None:
 def _refusal(call: Call, plan: Plan, outcome: Placed) -> ApiError:
     if outcome.outcome is Placement.RATE_LIMITED:
         assert outcome.standing is not None
-        return rate_limited(call.identity, outcome.standing, plan.input_bound + plan.output_bound)
+        return rate_limited(call.identity, outcome.standing, _tokens_of(plan))
     if outcome.outcome is Placement.THROTTLED:
         assert outcome.allowance is not None
         return throttled(outcome.allowance)

@@ -168,6 +168,16 @@ def test_a_transcription_in_events(world: World, sound: bytes) -> None:
     assert (record["estimated"], record["stream"], record["status"]) == (False, True, "ok")
 
 
+def test_sound_sold_by_the_second_takes_no_tokens_of_a_minute(world: World) -> None:
+    by_second, by_token = model_of(world, "audio", "second=0.0001"), model_of(world, "audio", "audio_input=6")
+    key = world.home.key("alice", "--tpm", "1000")
+    body = form(part("model", "NAME"), part("file", LARGE, "a.mp3"))
+    world.openai.always(json_reply({"text": "x", "usage": {"type": "tokens", "input_tokens": 900, "output_tokens": 9}}))
+    for model, statuses in ((by_second, [200, 200]), (by_token, [200, 429])):
+        for status in statuses:
+            assert send(world, body.replace(b"NAME", model.encode()), key=key).status_code == status
+
+
 MALFORMED = {
     "two models": form(part("model", "cheap"), part("model", "dear"), part("file", SMALL, "a.mp3")),
     "no model": form(part("file", SMALL, "a.mp3")),
