@@ -79,7 +79,12 @@ class Same:
             name = self._call.ask.model if self._renames else None
             whole = content_type == EVENTS and not self._call.verbatim
             return _SameStream(self._call, self.dialect, dialects.adapter(self.dialect, self._asks_usage, name, whole))
-        return _BinaryStream() if self.dialect.binary and content_type.startswith(BINARY) else None
+        return _BinaryStream() if self._is_sound(content_type) else None
+
+    def _is_sound(self, content_type: bytes) -> bool:
+        if self.dialect.open_ended:  # nothing is known of what it should be
+            return content_type.startswith(BINARY)
+        return self.dialect.binary and b"json" not in content_type and not content_type.startswith(b"text/")
 
     def refusal(self, status: int, body: bytes, content_type: bytes) -> tuple[bytes, bytes]:
         if not body:  # it sent none that is JSON

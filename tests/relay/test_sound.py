@@ -42,7 +42,7 @@ def body_of(model: str, **fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/v1/audio/speech", "/v1/openai/audio/speech"])
-@pytest.mark.parametrize("kind", ["audio/mpeg", "audio/wav", "Audio/PCM; rate=24000", "application/octet-stream"])
+@pytest.mark.parametrize("kind", ["audio/mpeg", "Audio/PCM; rate=24000", "application/octet-stream", "binary/x"])
 def test_the_same_bytes_arrive_and_characters_are_billed(world: World, path: str, kind: str) -> None:
     model = speaker(world, "character=0.00001")
     world.openai.script(list(sound(SOUND[:100], SOUND[100:], kind=kind)))
@@ -126,6 +126,15 @@ def test_a_client_that_leaves_pays_for_what_it_asked(world: World) -> None:
     assert world.openai.requests[0].disconnected.wait(2)
     record = world.home.record_of(reply.headers["x-request-id"])
     assert (record["status"], record["charged"]) == ("client_disconnected", "0.00024")
+
+
+def test_sound_of_an_endpoint_that_nobody_knows_passes_too(world: World) -> None:
+    model = speaker(world, "request=0.01")
+    world.openai.script(list(sound(SOUND[:100], SOUND[100:])), BROKEN["closed"])
+    reply = world.gateway.post("/v1/openai/sound-generation", world.alice.key, {"model": model, "text": "rain"})
+    assert (reply.content, world.home.record_of(reply.headers["x-request-id"])["charged"]) == (SOUND, "0.01")
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+        world.gateway.post("/v1/openai/sound-generation", world.alice.key, {"model": model, "text": "rain"})
 
 
 def events(*, end: bool = True, usage: bool = True) -> list[Any]:
