@@ -32,7 +32,7 @@ from daemon.upstream.httpx_client import Provider as HttpProvider
 from daemon.upstream.send import Upstream as Connections
 from daemon.upstream.transport import tls_context
 from daemon.watchdog import Watchdog
-from db import __version__, processes
+from db import __version__, deployments, processes
 from db.secrets import MasterKeys
 from db.settings import Settings
 
@@ -52,6 +52,7 @@ async def make_gateway(settings: Settings, master: MasterKeys) -> Gateway:
     if counters is not None:
         await counters.start()
     process_id = await store.write(processes.register)
+    await store.write(deployments.forget_open)
     return Gateway(
         settings=settings,
         store=store,

@@ -11,6 +11,7 @@ from db.engine import transaction
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.models import CatalogModel, Deployment, Provider
 from db.names import check_label, model_row, provider_row
+from db.reading import reading
 from db.versions import bump_catalog
 
 MAX_WEIGHT = 1_000_000
@@ -113,3 +114,16 @@ def note_open(deployment_id: int, reason: str | None) -> None:
     """Remember, for people to read, that a worker stopped sending requests there (`reason`), or began again (None)."""
     since = None if reason is None else clock.now_ms()
     Deployment.update(open_since_at=since, open_reason=reason).where(Deployment.id == deployment_id).execute()
+
+
+@transaction
+def forget_open() -> None:
+    """A worker starts, and leaves nothing out yet."""
+    Deployment.update(open_since_at=None, open_reason=None).where(Deployment.open_since_at.is_null(False)).execute()
+
+
+@reading
+def left_out() -> dict[int, tuple[int, str]]:
+    """Deployments that a worker leaves out: since when (ms since the epoch) and why."""
+    rows = Deployment.select(Deployment.id, Deployment.open_since_at, Deployment.open_reason)
+    return {row.id: (row.open_since_at, row.open_reason or "") for row in rows.where(Deployment.open_since_at.is_null(False))}

@@ -15,7 +15,7 @@ from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
 from daemon.domain.pricing import Terms, affordable_output, ceiling
 from daemon.snapshot import build_catalog
-from db import clock, identity, keys, snapshot
+from db import clock, deployments, identity, keys, snapshot
 from db.identity import Funds, Identity
 from db.keys import KeyView
 from db.meters import format_price
@@ -26,6 +26,7 @@ from db.snapshot import StoredDeployment, StoredModel
 from gatewayctl.usage_rows import price_unit
 
 TEXT_ONLY = frozenset({"audio_input", "audio_output", "image_input", "image_output"})  # meters that text does not use
+UNSERVED = frozenset({"model_unavailable", "no_active_api_keys", "provider_paused"})  # then a fallback is asked
 BYTES_PER_TOKEN = 4  # of a prompt, for asking in tokens; what is held is bounded by the bytes of the body
 ENDPOINTS = {
     "chat": "/v1/chat/completions",
@@ -67,17 +68,31 @@ def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[
     found = catalog.resolve(question.model)
     model = found.model if found else None
     refusal, hold, chosen = _decide(catalog, caller, _ask(question, model), settings, funds)
+    fallbacks, stand_in = [], None
+    if found is not None and found.provider_id is None:
+        for name in found.model.fallbacks:
+            other = replace(_ask(question, catalog.models_by_id[name]), model=name)
+            decided = _decide(catalog, caller, other, settings, funds)
+            fallbacks.append({"model": name, "refusal": None if decided[0] is None else decided[0].code})
+            if refusal is not None and refusal.code in UNSERVED and decided[0] is None:
+                (refusal, hold, _), stand_in = decided, name
     return {
         "admitted": refusal is None,
         "refusal": None if refusal is None else _refusal(refusal),
+        "served_by": stand_in if stand_in is not None or model is None or refusal is not None else model.public_id,
         "key": _key(key),
         "user": _user(caller, catalog),
         "model": None if model is None else _model(question.model, model, caller, catalog),
         "deployments": [] if model is None or found is None else _deployments(catalog, model, found.provider_id, chosen),
-        "prices": [] if model is None else _prices(catalog.terms(model, caller)[0]),
+        "fallbacks": fallbacks,
+        "prices": [] if model is None else _prices(catalog.terms(_served(catalog, model, stand_in), caller)[0]),
         "hold": None if hold is None else _hold(hold),
         "funds": _funds(caller, funds),
     }
+
+
+def _served(catalog: Catalog, model: StoredModel, stand_in: str | None) -> StoredModel:
+    return model if stand_in is None else catalog.models_by_id[stand_in]
 
 
 def _ask(question: Question, model: StoredModel | None) -> Ask:
@@ -217,27 +232,37 @@ def _deployments(
 ) -> list[dict[str, Any]]:
     """In the order in which they would be tried; those that would not be, last and with the reason."""
     order = {deployment.id: place for place, deployment in enumerate(chosen)}
+    left_out = deployments.left_out()
     rows = []
     for deployment in sorted(model.deployments, key=lambda one: (order.get(one.id, len(order)), one.priority, one.id)):
         provider = catalog.providers[deployment.provider_id]
         asked_for = provider_id is None or provider_id == deployment.provider_id
+        state, why = _state(provider, left_out.get(deployment.id))
         rows.append(
             {
                 "provider": provider.stored.slug,
                 "upstream": deployment.upstream_name,
                 "priority": deployment.priority,
                 "weight": deployment.weight,
-                "state": _state(provider) if asked_for else "not asked for",
+                "state": state if asked_for else "not asked for",
+                "why": why if asked_for else None,
                 "try": order[deployment.id] + 1 if deployment.id in order else None,
             }
         )
     return rows
 
 
-def _state(provider: Provider) -> str:
+def _state(provider: Provider, left_out: tuple[int, str] | None) -> tuple[str, str | None]:
+    """(state, why) of a deployment, as the database knows it: a worker may leave it out that another one asks."""
     if provider.stored.paused:
-        return "paused"
-    return "ready" if provider.usable else "no active credential"
+        return "paused", provider.stored.paused_reason
+    benched = f"{len(provider.benched)} benched" if provider.benched else None
+    if not provider.usable:
+        return "no active credential", benched
+    if left_out is not None:
+        since, reason = left_out
+        return "failing", f"{reason}, left out since {clock.iso(since)}; one request tries it every 30 s"
+    return "ready", None if benched is None else f"{benched} of its credentials"
 
 
 def _prices(terms: Terms) -> list[dict[str, Any]]:

@@ -65,7 +65,7 @@ class Catalog:
         self.providers = providers
         self.provider_by_slug = {provider.stored.slug: provider for provider in providers.values()}
         self._group_multipliers = stored.group_multipliers
-        self._by_id = {model.public_id: model for model in stored.models}
+        self.models_by_id = {model.public_id: model for model in stored.models}
         self._by_alias = {alias: model for model in stored.models for alias in model.aliases}
         self._by_provider: dict[tuple[str, str], Resolution] = {}
         for model in stored.models:
@@ -90,7 +90,7 @@ class Catalog:
 
         Ids hold no `%` and no `#`, so a name that was percent-encoded once too often is still this one name.
         """
-        model = self._by_id.get(name) or self._by_alias.get(name)
+        model = self.models_by_id.get(name) or self._by_alias.get(name)
         if model is not None:
             return Resolution(model)
         if "%" in name:

@@ -49,7 +49,12 @@ def _print(found: dict[str, Any]) -> None:
             output.record(found[title])
     if found["deployments"]:
         output.text("\nDeployments")
-        output.rows(found["deployments"], ("try", "provider", "upstream", "state", "priority", "weight"))
+        output.rows(found["deployments"], ("try", "provider", "upstream", "state", "priority", "weight", "why"))
+    if found["fallbacks"]:
+        output.text("\nFallbacks")
+        output.rows(found["fallbacks"], ("model", "refusal"))
+        if found["served_by"] not in (None, found["model"]["id"]):
+            output.text(f"{found['served_by']} stands in: nobody can serve {found['model']['id']} now.")
     if found["prices"]:
         output.text("\nPrices, USD")
         columns = ("meter", "unit", "price", "user", "group", "model", "effective")

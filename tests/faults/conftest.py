@@ -9,8 +9,9 @@ Rows of the failure model: test_kill 1 · test_disconnect 3 · test_upstream 6, 
 test_stop 17, 18 · test_bodies 22, 23 · test_overspend 24 · test_changes 25, 26, 27 · test_topup 28 · test_secrets 32;
 test_outages: rows 6 and 7 for two providers and two credentials.
 
-More of the same, by environment variables GATEWAYCTL_TEST_…: KILLS (20), KILLS_POSTGRES (4), CLIENTS (200), LEAVERS (600),
-CANCELS (3000), LEAKS (4000), FUZZ (4000), OVERSPEND_RUNS (5), TOPUPS (1000), STREAMS (200), OUTAGE_S (4), SEED (random, printed).
+More of the same, by environment variables GATEWAYCTL_TEST_…: KILLS (20), KILLS_POSTGRES (4), CLIENTS (200),
+LEAVERS (600), CANCELS (3000), LEAKS (4000), FUZZ (4000), OVERSPEND_RUNS (5), TOPUPS (1000), STREAMS (200),
+OUTAGE_S (4), SEED (random, printed).
 """
 
 from __future__ import annotations

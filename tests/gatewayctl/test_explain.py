@@ -32,7 +32,7 @@ def test_an_admitted_request_names_deployment_price_and_hold(ready: Gateway) -> 
     found = _explain(ready, "--max-tokens", "500", "--prompt-tokens", "1000")
     assert (found["admitted"], found["refusal"]) == (True, None)
     assert found["deployments"] == [
-        {"provider": "openai", "upstream": "gpt-4o-mini", "priority": 0, "weight": 1, "state": "ready", "try": 1}
+        {"provider": "openai", "upstream": "gpt-4o-mini", "priority": 0, "weight": 1, "state": "ready", "why": None, "try": 1}
     ]
     assert [(row["meter"], row["price"], row["effective"]) for row in found["prices"]][:2] == [
         ("input", "0.15", "0.15"),
@@ -158,3 +158,30 @@ def test_a_whole_key_works_and_is_warned_about(ready: Gateway) -> None:
     assert result.json["key"]["name"] == "other"
     assert "visible" in result.err
     assert key not in result.out + result.err
+
+
+@SQLITE
+def test_the_order_of_deployments_and_why_one_is_left_out(ready: Gateway) -> None:
+    ready.ok("providers", "add", "spare", "--protocol", "openai", "--base-url", "http://127.0.0.1:1/v1", "--no-auth")
+    ready.ok("models", "deploy", "gpt-4o-mini", "--provider", "spare", "--upstream", "mini", "--priority", "1")
+    assert [(row["provider"], row["try"]) for row in _explain(ready)["deployments"]] == [("openai", 1), ("spare", 2)]
+    ready.ok("providers", "pause", "openai", "--reason", "invoice open")
+    first, second = _explain(ready)["deployments"]
+    assert (first["provider"], first["try"], first["state"]) == ("spare", 1, "ready")
+    assert (second["provider"], second["try"], second["state"], second["why"]) == ("openai", None, "paused", "invoice open")
+
+
+@SQLITE
+def test_the_model_that_stands_in_is_named_with_its_prices(ready: Gateway) -> None:
+    ready.ok("providers", "add", "spare", "--protocol", "openai", "--base-url", "http://127.0.0.1:1/v1", "--no-auth")
+    ready.ok("models", "add", "other", "--provider", "spare", "--input-price", "7", "--output-price", "8")
+    ready.ok("models", "fallback", "gpt-4o-mini", "--to", "other")
+    found = _explain(ready)
+    assert (found["served_by"], found["fallbacks"]) == ("gpt-4o-mini", [{"model": "other", "refusal": None}])
+    ready.ok("providers", "pause", "openai")
+    found = _explain(ready)
+    assert (found["admitted"], found["served_by"], found["prices"][0]["price"]) == (True, "other", "7")
+    ready.ok("models", "disable", "other")
+    found = _explain(ready)
+    assert (found["admitted"], found["refusal"]["code"], found["served_by"]) == (False, "provider_paused", None)
+    assert found["fallbacks"] == [{"model": "other", "refusal": "model_not_found"}]
