@@ -146,6 +146,7 @@ CHANGES: dict[str, list[tuple[Callable[[], object], str]]] = {
         (lambda: (deployments.deploy("gpt", "openai", upstream="b"), deployments.undeploy("gpt", "openai", upstream="b")), "c")
     ],
     "deployments.set_fallbacks": [(lambda: deployments.set_fallbacks("gpt", ["other"]), "c")],
+    "deployments.forget_open": [(lambda: (deployments.note_open(1, "x"), deployments.forget_open()), "")],
     "deployments.note_open": [(lambda: deployments.note_open(1, "http_500"), "")],  # for people to read; decides nothing
     "catalog.add": [(lambda: catalog.add(NewModel("new", "openai", "", FREE)), "c")],
     "catalog.update": [
