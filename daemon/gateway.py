@@ -14,6 +14,7 @@ from typing import Any
 from daemon import log
 from daemon.domain.catalog import Provider
 from daemon.domain.routing import Routes
+from daemon.door import Door
 from daemon.metrics import Metrics
 from daemon.shared_counters import SharedCounters
 from daemon.snapshot import Snapshot
@@ -74,6 +75,7 @@ class Gateway:
     routes: Routes = field(init=False)
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False
+    door: Door = field(default_factory=Door)
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
     drains: int = 0  # streams that are read on after their client left
     closing: Tasks = field(default_factory=Tasks)  # of replaced upstreams; no drain waits for them

@@ -65,7 +65,7 @@ class Settings:
     )
     default_fair_use: str = _setting("", "GATEWAYCTL_DEFAULT_FAIR_USE", "allowance of new users, such as 200/day; empty: none")
     trusted_proxies: tuple[str, ...] = _setting(
-        (), "GATEWAYCTL_TRUSTED_PROXIES", "addresses of proxies whose X-Forwarded-Proto and -Host are believed"
+        (), "GATEWAYCTL_TRUSTED_PROXIES", "addresses of proxies whose X-Forwarded-Proto, -Host and -For are believed"
     )
     drain_seconds: int = _setting(60, "GATEWAYCTL_DRAIN_SECONDS", "on_disconnect=drain: longest reading on after a client left")
     drain_bytes: int = _setting(8 * MIB, "GATEWAYCTL_DRAIN_BYTES", "on_disconnect=drain: most bytes read after a client left")

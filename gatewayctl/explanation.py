@@ -13,9 +13,10 @@ from daemon.domain.access import check_identity
 from daemon.domain.admission import CONVERSE, Ask, admit, counted_bound
 from daemon.domain.catalog import Catalog, Provider
 from daemon.domain.errors import CATALOGUE, ApiError
+from daemon.domain.limits import rate_limited, throttled
 from daemon.domain.pricing import Terms, affordable_output, ceiling
 from daemon.snapshot import build_catalog
-from db import clock, deployments, identity, keys, snapshot
+from db import clock, deployments, fair_use, identity, keys, limits, snapshot
 from db.identity import Funds, Identity
 from db.keys import KeyView
 from db.meters import format_price
@@ -76,6 +77,7 @@ def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[
             fallbacks.append({"model": name, "refusal": None if decided[0] is None else decided[0].code})
             if refusal is not None and refusal.code in UNSERVED and decided[0] is None:
                 (refusal, hold, _), stand_in = decided, name
+    refusal = _limited(caller, hold) or refusal
     return {
         "admitted": refusal is None,
         "refusal": None if refusal is None else _refusal(refusal),
@@ -87,12 +89,40 @@ def explain(question: Question, settings: Settings, master: MasterKeys) -> dict[
         "fallbacks": fallbacks,
         "prices": [] if model is None else _prices(catalog.terms(_served(catalog, model, stand_in), caller)[0]),
         "hold": None if hold is None else _hold(hold),
+        "limits": _limits(caller),
         "funds": _funds(caller, funds),
     }
 
 
 def _served(catalog: Catalog, model: StoredModel, stand_in: str | None) -> StoredModel:
     return model if stand_in is None else catalog.models_by_id[stand_in]
+
+
+def _limited(caller: Identity, hold: _Hold | None) -> ApiError | None:
+    """The 429 of a limit that is used up now, as the database counts them; it comes before other refusals."""
+    tokens = 0 if hold is None else hold.input_bound + hold.output_bound
+    asked = caller.limits(tokens, 1 if hold is not None else 0)
+    if asked is None:
+        return None
+    standing = limits.look(asked)
+    return None if standing.refused is None else rate_limited(caller, standing, tokens)
+
+
+def _limits(caller: Identity) -> dict[str, Any]:
+    """The limits, what is used of them now, and the allowance."""
+    shown: dict[str, Any] = {
+        "rpm": caller.rpm,
+        "tpm": caller.tpm,
+        "max_parallel": caller.max_parallel,
+        "user_rpm": caller.user_rpm,
+    }
+    if (asked := caller.limits()) is not None:
+        key = limits.look(asked).key
+        shown |= {"requests": key.requests, "tokens": key.tokens, "parallel": key.parallel, "resets_at": clock.iso(key.ends_at)}
+    if caller.fair_use is not None:
+        state = fair_use.read(caller.user_id, caller.fair_use, clock.now_ms(), lock=False)
+        shown["fair_use"] = {"limit": caller.fair_use.limit, "used_today": state.used, "remaining": state.remaining}
+    return shown
 
 
 def _ask(question: Question, model: StoredModel | None) -> Ask:
@@ -137,9 +167,17 @@ def _decide(
     terms, _ = catalog.terms(found.model, caller)
     amount = ceiling(terms, found.input_bound, found.output_bound, ask.n, not_used=ask.not_used)
     hold = _Hold(amount, found.input_bound, found.output_bound)
+    state = None
+    if caller.fair_use is not None:
+        state = fair_use.read(caller.user_id, caller.fair_use, clock.now_ms(), lock=False)
+        if state.remaining:
+            return None, replace(hold, amount_nanos=0), deployments  # free by the allowance
     left, code = _left(caller, funds)
     if hold.amount_nanos > left:
         closer = _closer(hold, ask, terms, left)
+        if closer is None and state is not None and code == "insufficient_balance":
+            refusal = throttled(state) if clock.now_ms() < state.slot_at else None
+            return refusal, replace(hold, amount_nanos=0), deployments
         if closer is None:
             return _short(code, caller, funds, left, hold.amount_nanos), hold, deployments
         hold = closer

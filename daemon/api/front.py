@@ -145,6 +145,8 @@ class Front:
                 await self._prefixed(gateway, request, *prefixed)
                 return
         except ApiError as error:
+            if error.http_status == 401:
+                await gateway.door.failed(address_of(gateway, scope))
             await self._refuse(gateway, request, error)
         except ClientGone:
             pass
@@ -165,6 +167,9 @@ class Front:
         async def sending(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 request.client.status = message["status"]
+                if message["status"] == 401:
+                    gateway = self._gateway()
+                    await gateway.door.failed(address_of(gateway, scope))
                 message = {**message, "headers": [*message.get("headers", ()), *common, *state["limit_headers"]]}
             await send(message)
 
@@ -344,6 +349,17 @@ class Front:
             watch.cancel()
         if not task.cancelled() and (problem := task.exception()) is not None:
             raise problem
+
+
+def address_of(gateway: Gateway, scope: Scope) -> str:
+    """The client's address; behind a trusted proxy, the last one that it names and that is no trusted proxy itself."""
+    peer = scope.get("client")
+    address = str(peer[0]) if peer else ""
+    trusted = gateway.settings.trusted_proxies
+    if address not in trusted:
+        return address
+    named = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for").decode("latin-1").split(",")
+    return next((one.strip()[:64] for one in reversed(named) if one.strip() and one.strip() not in trusted), address)
 
 
 async def _until_gone(receive: Receive) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from tests.bench import load, procs, report
 from tests.bench.peers import cache_dir
 from tests.bench.procs import Process, Unavailable
-from tests.bench.systems import ROOT, SYSTEMS, Gateway, Place, System, clean_env
+from tests.bench.systems import BY_NAME_ONLY, ROOT, SYSTEMS, Gateway, Place, System, clean_env
 
 PAGE = ROOT / "docs" / "performance.md"
 # name → (mode, concurrency)
@@ -39,7 +39,7 @@ DRAIN_S = 30.0
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="1 round of 2 s per cell; does not write the page")
-    parser.add_argument("--systems", help=f"comma-separated, of {','.join(SYSTEMS)}; default all")
+    parser.add_argument("--systems", help=f"comma-separated, of {','.join(SYSTEMS)}; default all but {','.join(BY_NAME_ONLY)}")
     parser.add_argument("--scenarios", help=f"comma-separated, of {','.join(SCENARIOS)}; default all")
     parser.add_argument("--seconds", type=float, help="per cell; default 6")
     parser.add_argument("--rounds", type=int, help="default 3")
@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     options.complete = not (options.quick or options.systems or options.scenarios)
     options.seconds = options.seconds or (2.0 if options.quick else 6.0)
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.systems = options.systems.split(",") if options.systems else list(SYSTEMS)
+    options.systems = options.systems.split(",") if options.systems else [name for name in SYSTEMS if name not in BY_NAME_ONLY]
     options.scenarios = options.scenarios.split(",") if options.scenarios else list(SCENARIOS)
     for name, known in [(n, SYSTEMS) for n in options.systems] + [(n, SCENARIOS) for n in options.scenarios]:
         if name not in known:

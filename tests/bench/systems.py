@@ -208,6 +208,8 @@ class Gateway(System):
     title = "gateway"
     ready_path = "/health"
     protocol = "openai"
+    user_options: tuple[str, ...] = ()
+    key_options: tuple[str, ...] = ()
 
     def cli(self, *arguments: str, secret: str = "") -> str:
         """Standard output of one gatewayctl command. Unavailable when it fails."""
@@ -232,9 +234,9 @@ class Gateway(System):
         prices = ["--input-price", str(PRICES["input"]), "--output-price", str(PRICES["output"])]
         limits = ["--context-length", "128000", "--max-output", "4096"]
         self.cli("models", "add", payloads.MODEL, "--provider", "bench", *prices, *limits)
-        self.cli("users", "create", "bench")
+        self.cli("users", "create", "bench", *self.user_options)
         self.cli("topup", "bench", str(TOPUP), "--ref", "bench")
-        key = self.cli("keys", "create", "--user", "bench", "--quiet").strip()
+        key = self.cli("keys", "create", "--user", "bench", "--quiet", *self.key_options).strip()
         self.headers = {"authorization": f"Bearer {key}"}
         self.version = tree_version()
         serve = ["serve", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
@@ -272,6 +274,16 @@ class Gateway(System):
                 found["usage summary"] = counted
                 return {"ok": not faults, "expected": expected, "found": found, "faults": faults}
             time.sleep(1)
+
+
+@dataclass
+class Limited(Gateway):
+    """The same with every limit on every request, none of which is ever reached."""
+
+    name = "limited"
+    title = "all limits"
+    user_options: tuple[str, ...] = ("--rpm", "100000000")
+    key_options: tuple[str, ...] = ("--rpm", "100000000", "--tpm", "2000000000", "--max-parallel", "100000")
 
 
 @dataclass
@@ -320,5 +332,6 @@ def gatewayctl() -> list[str]:
 
 
 SYSTEMS: dict[str, type[System]] = {
-    system.name: system for system in (Direct, Gateway, Translated, Floor, FloorAiohttp, LiteLLM, Portkey)
+    system.name: system for system in (Direct, Gateway, Limited, Translated, Floor, FloorAiohttp, LiteLLM, Portkey)
 }
+BY_NAME_ONLY = ("limited",)

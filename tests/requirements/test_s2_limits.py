@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -259,6 +260,20 @@ def test_s2_20_after_the_reset_it_goes_on(tmp_path_factory: pytest.TempPathFacto
         again = world.gateway.chat(user.key)
         assert (again.status_code, figures(again)) == (200, (1, 0, 1_800_000_150))
         assert math.isclose(figures(again)[2] - figures(first)[2], 60)
+
+
+def test_s2_20_explain_says_which_limit_would_refuse(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with ExitStack() as stack:
+        world = build(stack, tmp_path_factory.mktemp("explain") / "home")
+        user = world.person(key=("--rpm", "1"))
+        asked = ("explain", "--key", user.key_id, "--model", "gpt-4o-mini", "--max-tokens", "10")
+        assert world.home.json(*asked)["admitted"] is True
+        assert world.gateway.chat(user.key).status_code == 200
+        found = world.home.run(*asked, "--json")
+        told = json.loads(found.out)
+        assert (told["admitted"], told["refusal"]["code"]) == (False, "rate_limit_exceeded")
+        assert "1 requests per minute" in told["refusal"]["message"]
+        assert told["limits"]["requests"] == 1
 
 
 # ------------------------------------------------------------------------------------------------ S3-15
