@@ -263,7 +263,7 @@ def _move(model_id: int, provider: str | None, upstream: str | None) -> tuple[st
     """Point a model's only deployment elsewhere; (before, after) as text."""
     rows = list(Deployment.select(Deployment, Provider).join(Provider).where(Deployment.model == model_id))
     if len(rows) != 1:
-        raise Conflict("The model has several deployments", "Say which by deleting the others first")
+        raise Conflict("The model has several deployments", "Change one: gatewayctl models deploy --help")
     [row] = rows
     target = provider_row(provider) if provider is not None else row.provider
     name = check_label("upstream name", upstream, 200) if upstream else row.upstream_name

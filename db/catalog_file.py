@@ -9,11 +9,14 @@
                  "features": ["streaming", "tools"], "input_modalities": ["text"], "output_modalities": ["text"],
                  "aliases": ["mini"], "groups": ["everyone"], "multiplier": "1.2", "multipliers": {"output": "2"},
                  "service_tiers": {"priority": "1.75"}, "hosted_tools": {"web_search": 5},
+                 "routing": "weighted", "fallbacks": ["other"],
+                 "deployments": [{"provider": "openai", "upstream": "gpt-4o-mini", "weight": 1, "priority": 0,
+                                  "enabled": true}],                   several; else `provider` and `upstream`
                  "display_name": "…", "description": "…", "enabled": true, "private": false}]}
 
 A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups`, `multipliers`,
-`service_tiers` and `hosted_tools`, where present, are the whole of it. The file is checked completely before the first
-write; writing is one transaction.
+`service_tiers`, `hosted_tools`, `deployments` and `fallbacks`, where present, are the whole of it. The file is checked completely
+before the first write; writing is one transaction.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from db import catalog, groups, meters, money, multipliers
+from db import catalog, deployments, groups, meters, money, multipliers
 from db.engine import transaction
 from db.errors import Invalid
 from db.meters import EVERY_METER
@@ -38,6 +41,8 @@ MAX_MODELS = 20_000
 
 _TEXT, _NUMBER, _FLAG, _TEXTS, _PRICES = "a text", "a whole number or null", "true or false", "a list of texts", "a map"
 _COUNTS = "a map of whole numbers"
+_DEPLOYMENTS = "a list of maps with provider and upstream"
+_OF_DEPLOYMENT = {"provider": str, "upstream": str, "weight": int, "priority": int, "enabled": bool}
 _SHAPES = {
     "id": _TEXT,
     "provider": _TEXT,
@@ -60,10 +65,13 @@ _SHAPES = {
     "multipliers": _PRICES,
     "service_tiers": _PRICES,
     "hosted_tools": _COUNTS,
+    "routing": _TEXT,
+    "fallbacks": _TEXTS,
+    "deployments": _DEPLOYMENTS,
 }
 _PLAIN = (
     "type", "display_name", "description", "context_length", "max_output", "media_tokens", "enabled", "private",
-    "features", "input_modalities", "output_modalities", "service_tiers", "hosted_tools",
+    "features", "input_modalities", "output_modalities", "service_tiers", "hosted_tools", "routing",
 )  # fmt: skip
 
 
@@ -95,8 +103,17 @@ def _fits(value: object, shape: str) -> bool:
         return value is None or (isinstance(value, int) and not isinstance(value, bool))
     if shape == _TEXTS:
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if shape == _DEPLOYMENTS:
+        return (
+            isinstance(value, list) and bool(value) and all(isinstance(item, dict) and _is_deployment(item) for item in value)
+        )
     kind = int if shape == _COUNTS else str
     return isinstance(value, dict) and all(type(item) is kind for item in value.values())
+
+
+def _is_deployment(item: dict[str, Any]) -> bool:
+    named = {"provider", "upstream"} <= item.keys() <= _OF_DEPLOYMENT.keys()
+    return named and all(type(value) is _OF_DEPLOYMENT[name] for name, value in item.items())
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -213,9 +230,32 @@ def _apply(entries: Sequence[Entry], prune: bool, dry_run: bool) -> list[Change]
     for entry in entries:
         view = existing.get(entry.id)
         changes.append(_add(entry) if view is None else _update(entry, view))
+    for number, entry in enumerate(entries, len(changes) - len(entries)):  # when every model is there
+        if "fallbacks" in entry.values and _set_fallbacks(entry) and changes[number].action != "add":
+            changes[number] = Change(entry.id, "update", (*changes[number].fields, "fallbacks"))
     if dry_run:
         raise _DryRun(sorted(changes, key=lambda change: change.id))
     return sorted(changes, key=lambda change: change.id)
+
+
+def _set_fallbacks(entry: Entry) -> bool:
+    """Whether that changed them."""
+    before = catalog.show(entry.id).fallbacks
+    deployments.set_fallbacks(entry.id, entry.values["fallbacks"])
+    return catalog.show(entry.id).fallbacks != before
+
+
+def _set_deployments(entry: Entry) -> bool:
+    """Whether that changed them."""
+    before = catalog.show(entry.id).deployments
+    wanted = entry.values["deployments"]
+    for item in wanted:
+        plain = {"weight": 1, "priority": 0, "enabled": True, **item}
+        deployments.deploy(entry.id, plain.pop("provider"), **plain)
+    for old in before:
+        if (old.provider, old.upstream) not in {(item["provider"], item["upstream"]) for item in wanted}:
+            deployments.undeploy(entry.id, old.provider, upstream=old.upstream)
+    return catalog.show(entry.id).deployments != before
 
 
 def _release_aliases(entries: Sequence[Entry], existing: Mapping[str, catalog.ModelView]) -> None:
@@ -235,6 +275,8 @@ def _priced(entry: Entry) -> dict[str, NewPrice] | None:
 
 def _add(entry: Entry) -> Change:
     values = entry.values
+    if "deployments" in values:
+        values = {**values, **{name: values["deployments"][0][name] for name in ("provider", "upstream")}}
     if "provider" not in values:
         raise Invalid(f"Model {entry.id!r} of the catalogue is new and has no provider", 'Add "provider": "…"')
     plain = {name: values[name] for name in _PLAIN if name in values}
@@ -249,6 +291,8 @@ def _add(entry: Entry) -> Change:
             **plain,
         )
     )
+    if "deployments" in values:
+        _set_deployments(entry)
     for name, ppm in (entry.multipliers or {}).items():
         multipliers.set_for("model", view.public_id, ppm, name)
     return Change(entry.id, "add", tuple(values))
@@ -262,6 +306,8 @@ def _update(entry: Entry, view: catalog.ModelView) -> Change:
             differing[name] = values[name]
     changed = list(differing)
     first = view.deployments[0] if len(view.deployments) == 1 else None
+    if "deployments" in values:
+        values = {name: value for name, value in values.items() if name not in {"provider", "upstream"}}
     if "provider" in values and (first is None or first.provider != values["provider"]):
         differing["provider"] = values["provider"]
         changed.append("provider")
@@ -273,6 +319,8 @@ def _update(entry: Entry, view: catalog.ModelView) -> Change:
         changed.append("prices")
     if differing:
         catalog.update(entry.id, **differing)
+    if "deployments" in values and _set_deployments(entry):
+        changed.append("deployments")
     changed += _update_sets(entry, view)
     return Change(entry.id, "update" if changed else "keep", tuple(changed))
 
@@ -327,6 +375,11 @@ def _document(view: catalog.ModelView) -> dict[str, Any]:
     document["aliases"] = list(view.aliases)
     document["groups"] = list(view.groups)
     document["multiplier"] = money.format_multiplier(view.multiplier_ppm)
+    if len(view.deployments) > 1:
+        names = tuple(_OF_DEPLOYMENT)
+        document["deployments"] = [{name: getattr(item, name) for name in names} for item in view.deployments]
+    if view.fallbacks:
+        document["fallbacks"] = list(view.fallbacks)
     own = {name: money.format_multiplier(ppm) for name, ppm in view.multipliers.items() if name != EVERY_METER}
     if own:
         document["multipliers"] = own

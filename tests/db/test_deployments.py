@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from db import catalog, clock, credentials, deployments, providers, secrets
+from db import catalog, catalog_file, clock, credentials, deployments, providers, secrets
 from db.catalog import NewModel
 from db.errors import Conflict, Invalid, NotFound, Refused
 from db.models import Credential
@@ -143,3 +143,30 @@ def test_shares_out_of_range(fields: dict[str, int]) -> None:
     credentials.add("openai", "sk-0123456789abcdef", MASTER)
     with pytest.raises(Invalid):
         credentials.update("default", **fields)
+
+
+# ------------------------------------------------------------------------------------------ model_catalog.json
+
+
+def test_a_catalogue_with_deployments_and_fallbacks_comes_back_as_it_went() -> None:
+    deployments.deploy("gpt", "groq", upstream="their-gpt", weight=3, priority=1)
+    deployments.set_fallbacks("gpt", ["third", "other"])
+    catalog.update("gpt", routing="least_latency")
+    before, text = catalog.show("gpt"), catalog_file.export()
+    assert {change.action for change in catalog_file.apply(catalog_file.parse(text))} == {"keep"}
+    catalog.delete("gpt")
+    changes = {change.id: change.action for change in catalog_file.apply(catalog_file.parse(text))}
+    assert changes == {"gpt": "add", "other": "keep", "third": "keep", "words": "keep"}
+    after = catalog.show("gpt")
+    assert (after.deployments, after.fallbacks, after.routing) == (before.deployments, before.fallbacks, before.routing)
+    deployments.undeploy("gpt", "openai")
+    deployments.set_fallbacks("gpt", [])
+    [change] = [one for one in catalog_file.apply(catalog_file.parse(text)) if one.id == "gpt"]
+    assert (change.action, change.fields) == ("update", ("deployments", "fallbacks"))
+    assert (catalog.show("gpt").deployments, catalog.show("gpt").fallbacks) == (before.deployments, before.fallbacks)
+
+
+@pytest.mark.parametrize("item", ["{}", '{"provider": "openai"}', '{"provider": "openai", "upstream": "x", "weight": true}'])
+def test_a_deployment_of_the_file_that_is_none(item: str) -> None:
+    with pytest.raises(Invalid, match="deployments must be"):
+        catalog_file.parse('{"version": 1, "models": [{"id": "gpt", "deployments": [' + item + "]}]}")
