@@ -15,8 +15,8 @@
                  "display_name": "…", "description": "…", "enabled": true, "private": false}]}
 
 A field that is left out keeps its value (a new model gets the default). `prices`, `aliases`, `groups`, `multipliers`,
-`service_tiers`, `hosted_tools`, `deployments` and `fallbacks`, where present, are the whole of it. The file is checked completely
-before the first write; writing is one transaction.
+`service_tiers`, `hosted_tools`, `deployments` and `fallbacks`, where present, are the whole of it. The file is checked
+completely before the first write; writing is one transaction.
 """
 
 from __future__ import annotations
