@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 
-FREE = 10  # failures of an address in a window that are answered at once
 WINDOW_S = 60.0
 FIRST_S, LONGEST_S = 0.1, 2.0
 MOST_ADDRESSES = 10_000
@@ -14,9 +13,13 @@ MOST_WAITING = 500
 
 
 class Door:
-    """The failures of this worker's window, for at most MOST_ADDRESSES addresses; the oldest are forgotten."""
+    """The failures of this worker's window, for at most MOST_ADDRESSES addresses; the oldest are forgotten.
 
-    def __init__(self) -> None:
+    `free` failures of an address in a window are answered at once; 0: all are.
+    """
+
+    def __init__(self, free: int) -> None:
+        self._free = free
         self._failures: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._waiting = 0
 
@@ -28,9 +31,9 @@ class Door:
         self._failures[address] = (began, count + 1)
         if len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)
-        if count < FREE:
+        if count < self._free or not self._free:
             return 0.0
-        return min(LONGEST_S, FIRST_S * 2 ** min(count - FREE, 10))
+        return min(LONGEST_S, FIRST_S * 2 ** min(count - self._free, 10))
 
     async def failed(self, address: str) -> None:
         """Wait, before a failure is answered. With many waiting no more do: it would only keep connections."""

@@ -75,7 +75,7 @@ class Gateway:
     routes: Routes = field(init=False)
     started_at: int = field(default_factory=clock.now_ms)
     draining: bool = False
-    door: Door = field(default_factory=Door)
+    door: Door = field(init=False)
     health: dict[int, Seen] = field(default_factory=dict)  # by provider id
     drains: int = 0  # streams that are read on after their client left
     closing: Tasks = field(default_factory=Tasks)  # of replaced upstreams; no drain waits for them
@@ -85,6 +85,7 @@ class Gateway:
     _retries: dict[int, RetryBudget] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.door = Door(self.settings.free_auth_failures)
         self.routes = Routes(time.monotonic, clock.now_ms, random.random, self.settings.workers, self._breaker_changed)
 
     def new_request_id(self) -> str:

@@ -57,6 +57,9 @@ class Settings:
     max_key_age_days: int = _setting(
         180, "GATEWAYCTL_MAX_KEY_AGE_DAYS", "doctor names active keys older than this; 0: no limit"
     )
+    free_auth_failures: int = _setting(
+        10, "GATEWAYCTL_FREE_AUTH_FAILURES", "failed authentications of an address per minute before they are slowed; 0: never"
+    )
     redis_url: str = _setting(
         "",
         "GATEWAYCTL_REDIS_URL",

@@ -6,12 +6,14 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from daemon.door import FREE, LONGEST_S, MOST_ADDRESSES, WINDOW_S, Door
+from daemon.door import LONGEST_S, MOST_ADDRESSES, WINDOW_S, Door
 from tests.support.world import build
+
+FREE = 4
 
 
 def test_each_failure_beyond_the_free_ones_waits_longer_up_to_a_bound() -> None:
-    door = Door()
+    door = Door(FREE)
     assert [door.delay_s("1.2.3.4", 0.0) for _ in range(FREE)] == [0.0] * FREE
     waits = [door.delay_s("1.2.3.4", 1.0) for _ in range(20)]
     assert waits[0] > 0
@@ -22,7 +24,7 @@ def test_each_failure_beyond_the_free_ones_waits_longer_up_to_a_bound() -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    door = Door()
+    door = Door(FREE)
     for number in range(MOST_ADDRESSES + 50):
         door.delay_s(str(number), 0.0)
     assert len(door._failures) == MOST_ADDRESSES
@@ -30,7 +32,7 @@ def test_the_memory_is_bounded() -> None:
 
 def test_wrong_keys_are_answered_slowly_and_a_good_one_at_once(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        world = build(stack, tmp_path / "home")
+        world = build(stack, tmp_path / "home", env={"GATEWAYCTL_FREE_AUTH_FAILURES": str(FREE)})
         for _ in range(FREE // 2):
             assert world.gateway.get("/v1/key", "sk-wrong").status_code == 401
             assert world.gateway.chat("sk-wrong").status_code == 401

@@ -163,7 +163,7 @@ class Gateway:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
         self.log_path = home.home / f"daemon-{len(home.running)}.log"
-        settings = {"GATEWAYCTL_LOG_LEVEL": "debug", "GATEWAYCTL_LOG_FORMAT": "json"}
+        settings = {"GATEWAYCTL_LOG_LEVEL": "debug", "GATEWAYCTL_LOG_FORMAT": "json", "GATEWAYCTL_FREE_AUTH_FAILURES": "0"}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "gatewayctl", "serve", "--port", str(port), "--workers", str(workers)],
