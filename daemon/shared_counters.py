@@ -185,14 +185,13 @@ class SharedCounters:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(FLUSH_S)
-            if self.up:
-                if self._corrections or self._sums:
-                    await self._write()
-            elif loop.time() - last_probe >= PROBE_S:
-                last_probe = loop.time()
+            if self.up and (self._corrections or self._sums):
+                await self._write()
+            if loop.time() - last_probe >= PROBE_S:  # also when it is there: a worker without requests must notice too
+                last_probe, was_up = loop.time(), self.up
                 await self._probe()
-                if self.up:
-                    log.info("redis is back: it counts again")
+                if self.up != was_up:
+                    log.info("redis is back: it counts again") if self.up else log.error("redis away: the database counts")
 
     async def _write(self) -> None:
         corrections, self._corrections = self._corrections, []
