@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from email import policy
+from email.parser import BytesParser
 
 import httpx
 import openai
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
 
 from daemon.domain.errors import ApiError
 from daemon.protocols.forms import HEAD_MAX, SLICE, FormReader, is_form
@@ -222,3 +225,51 @@ def test_nonsense_is_400_at_most(found: list[bytes], step: int) -> None:
         read(body, step=step)
     except ApiError:
         return
+
+
+def as_werkzeug_reads(body: bytes) -> list[tuple[str, bytes]]:
+    """Name and value of each part, by a parser that takes more."""
+    decoder, found = MultipartDecoder(b"xyz"), list[tuple[str, bytes]]()
+    decoder.receive_data(body)
+    decoder.receive_data(None)
+    while not isinstance(event := decoder.next_event(), Epilogue):
+        if isinstance(event, Field | File):
+            found.append((event.name, b""))
+        elif isinstance(event, Data):
+            found[-1] = (found[-1][0], found[-1][1] + event.data)
+    return found
+
+
+def as_python_reads(body: bytes) -> list[tuple[str, bytes]]:
+    """The same by the standard library's parser of mail."""
+    whole = BytesParser(policy=policy.HTTP).parsebytes(b"Content-Type: multipart/form-data; boundary=xyz\r\n\r\n" + body)
+    parts = [one for one in whole.walk() if not one.is_multipart()]
+    return [(str(one.get_param("name", header="content-disposition")), one.get_payload(decode=True)) for one in parts]
+
+
+names = st.sampled_from(["model", "file", "n", "x"])
+values = st.lists(
+    st.sampled_from([b"cheap", b"dear", b"\r\n", b"\n", b"\r", b"--xyz", b"--", b"-", b"xyz", NAMED, b": "]), max_size=6
+)
+ends = st.sampled_from([b"\r\n", b"\r\n", b"\r\n", b"\n", b"\r", b""])
+
+
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.tuples(names, values, ends, ends), min_size=1, max_size=4), st.sampled_from([END, b"--xyz--", b"--xyz\r\n"]))
+def test_whoever_else_reads_a_form_that_is_taken_reads_the_same(
+    parts: list[tuple[str, list[bytes], bytes, bytes]], end: bytes
+) -> None:
+    body = b""
+    for name, value, line, last in parts:
+        body += b"--xyz" + line + f'Content-Disposition: form-data; name="{name}"'.encode() + line + line
+        body += b"".join(value) + last
+    try:
+        reader = read(body + end)
+    except ApiError:
+        return
+    assert reader.model_span is None or reader.fields["model"].encode() == body[slice(*reader.model_span)]
+    for others in (as_werkzeug_reads(body + end), as_python_reads(body + end)):
+        assert [name for name, _ in others] == reader.names
+        assert {name: value.decode() for name, value in others if name == "model"} == {
+            name: value for name, value in reader.fields.items() if name == "model"
+        }
