@@ -14,7 +14,7 @@ help:
 	@echo "make test-agents   install Claude Code and Codex CLI and let them complete a turn"
 	@echo "make check   format, lint, types, import contracts, docs up to date"
 	@echo "make bench   measure the gateway beside its peers; writes docs/performance.md"
-	@echo "make docs    write the generated pages again (docs/cli.md, docs/errors.md)"
+	@echo "make docs    write the generated pages again (docs/cli.md, errors.md, usage.md, protocols.md)"
 	@echo "make lock    pin the dependencies again"
 
 $(BIN)/.installed: requirements.lock pyproject.toml

@@ -1,7 +1,8 @@
 """The generated pages: `python -m gatewayctl.docs` writes them, `--check` compares them.
 
 docs/cli.md is made from the commands and the settings table, docs/errors.md from the error catalogue, docs/usage.md from the
-meters and the tables of the protocols. To add a page: 1. a function that returns its text; 2. a line in PAGES.
+meters and the tables of the protocols, docs/protocols.md from those tables, too (gatewayctl.protocol_docs). To add a page: 1. a
+function that returns its text; 2. a line in PAGES.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from daemon.protocols.openai_chat import tables as openai_chat_tables
 from daemon.protocols.openai_responses import tables as openai_responses_tables
 from db import settings
 from gatewayctl import cli
+from gatewayctl.protocol_docs import protocols_page
 
 DOCS = Path(__file__).parent.parent / "docs"
 TARGET = DOCS / "cli.md"
@@ -273,7 +275,12 @@ def usage_page() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-PAGES: dict[Path, Callable[[], str]] = {TARGET: page, DOCS / "errors.md": errors_page, DOCS / "usage.md": usage_page}
+PAGES: dict[Path, Callable[[], str]] = {
+    TARGET: page,
+    DOCS / "errors.md": errors_page,
+    DOCS / "usage.md": usage_page,
+    DOCS / "protocols.md": protocols_page,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,7 +1,8 @@
 """The whole matrix: clients of every dialect before providers of every dialect, for everything that a conversation may hold.
 
 Each cell goes through the one daemon: the provider checks what it is asked by the rules of its dialect, the client what it gets
-by those of its own; what both understood must be what the scenario says, and the bill what the provider told.
+by those of its own; what both understood must be what the scenario says, the bill what the provider told, and what is named as
+lost what docs/protocols.md names.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.crossing import ALL, GEMINI, MESSAGES, NOT_SERVED, RESPONSES, SECRET, SERVED, Crossing, Side, path_of
+from gatewayctl.crossings import CASES, cross
+from tests.support.crossing import ALL, GEMINI, MESSAGES, NOT_SERVED, SECRET, SERVED, Crossing, Side, path_of
 from tests.support.said import Said
 from tests.support.speakers import SPEAKERS, Speaker
 from tests.support.speakers.scenario import PLAIN, ROWS, Scenario, heard
 from tests.support.upstream import Received, Stall, Wait, chunk, json_reply, short_body, sse
 
 PROMPT = {MESSAGES: {"input": 90, "cached_input": 20}, GEMINI: {"input": 90, "cached_input": 20}}  # told before the text
+CASE_OF = {case.name: case for case in CASES}
 SEEN = 1  # at least so many tokens of a text of which something came
 
 every_cell = pytest.mark.parametrize(
@@ -60,6 +63,10 @@ def check_addressed(side: Side, request: Received) -> None:
     assert side.alias not in named
 
 
+def test_the_rows_are_those_of_the_docs() -> None:
+    assert [row.name for row in ROWS] == list(CASE_OF)
+
+
 @every_cell
 @streamed_and_not
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -74,12 +81,15 @@ def test_a_conversation_means_the_same_on_both_sides(
     reply, request_id = ask(crossing, client, side, scenario, stream=stream)
 
     record = crossing.record(request_id)
-    if scenario.stop and provider == RESPONSES:
+    expected = cross(client, provider, CASE_OF[row.name])
+    if expected.refused:
         assert reply.status_code == 400
-        assert "stop" in speaker.read_error(reply.json(), 400)
+        assert expected.refused in speaker.read_error(reply.json(), 400)
         assert (record["status"], record["usage"], len(side.upstream.requests)) == ("refused", {}, before)
         return
     assert reply.status_code == 200, reply.text
+    dropped = reply.headers.get("x-gateway-dropped", "")
+    assert dropped == ",".join(expected.request if stream else expected.request + expected.reply)
     (request,) = side.upstream.requests[before:]
     check_addressed(side, request)
     assert host.heard(request, stream=stream) == heard(scenario)
