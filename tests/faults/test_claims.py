@@ -146,7 +146,7 @@ def test_a_claim_far_above_the_hold_never_takes_more_than_there_is(tmp_path_fact
     with ScriptedUpstream(record=False) as server:
         scene = make_scene(tmp_path_factory.mktemp("large") / "home", server, balances=["0.02"])
         with scene.start() as gateway:
-            huge = {"prompt_tokens": 50, "completion_tokens": 500_000_000, "total_tokens": 500_000_050}
+            huge = {"prompt_tokens": 50, "completion_tokens": 11_000, "total_tokens": 11_050}
             got, record, held = _ask((scene, gateway), "huge", _whole(huge), stream=False)
             again = asyncio.run(
                 Client(gateway.port, scene.customers[0].key).ask(Order("more").body(stream=False), "more", stream=False)
@@ -155,5 +155,15 @@ def test_a_claim_far_above_the_hold_never_takes_more_than_there_is(tmp_path_fact
         scene.home.close()
     assert got.status == 200
     assert books.balances["customer-0"] == (0, 0)
-    figure("10", claim="500,000,000 tokens for 400", held_usd=held / NANOS, charged=record["charged"], cost=record["cost"])
+    figure("10", claim="11,000 tokens for 400", held_usd=held / NANOS, charged=record["charged"], cost=record["cost"])
     assert again.status == 402
+
+
+def test_a_claim_beyond_belief_is_counted_here(place: tuple[Scene, Gateway]) -> None:
+    """So many tokens cannot be the answer to this request: what came is counted, and charged within the hold."""
+    huge = {"prompt_tokens": 50, "completion_tokens": 500_000_000, "total_tokens": 500_000_050}
+    got, record, held = _ask(place, "beyond", _whole(huge), stream=False)
+    assert got.status == 200
+    assert record["estimated"]
+    assert 0 < Decimal(record["charged"]) * NANOS <= held
+    figure("10", claim="500,000,000 tokens for 400", held_usd=held / NANOS, charged=record["charged"], cost=record["cost"])
