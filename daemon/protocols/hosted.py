@@ -26,12 +26,12 @@ RUN_BY_CLIENT: Final = (
 )  # fmt: skip
 # Name of a tool -> what else it is called.
 WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "web_search": ("web_search_preview", "browser_search", "google_search", "google_search_retrieval"),
+    "web_search": ("web_search_preview", "browser_search", "google_search", "google_search_retrieval", "enterprise_web_search"),
     "web_fetch": ("url_context", "visit_website"),
     "file_search": ("collections_search", "document_search"),
     "code_interpreter": ("code_execution",),
     "image_generation": (),
-    "mcp": ("mcp_toolset",),
+    "mcp": ("mcp_toolset", "mcp_servers"),
 }
 NAMES: Final = {word: name for name, words in WORDS.items() for word in words}
 _DATE: Final = re.compile(r"_20\d\d_?\d\d_?\d\d$")

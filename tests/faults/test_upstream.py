@@ -112,8 +112,9 @@ def test_a_failure_before_the_headers_costs_nothing_and_is_not_repeated(scene_wi
     with scene.start() as gateway:
         got = _ask(gateway.port, scene, [Order(f"f{number}") for number in range(10)])
         charges = _checked(scene, got)
-    assert {delivery.status for delivery in got} == {status}
-    assert len(seen) == len(set(seen)) == 10  # each request was sent once: it could be paid for twice
+    # After some failures the others hear at once that nobody is there, or that the provider's rate is used up.
+    assert {delivery.status for delivery in got} - {503} == {status}
+    assert 1 <= len(set(seen)) == len(seen) <= 10  # none was sent twice: it could be paid for twice
     assert charges == {}
     assert all(delivery.header("content-type") == "application/json" for delivery in got)
 
