@@ -71,6 +71,10 @@ class Routes:
         return self._without_credential(provider, now)
 
     def _without_credential(self, provider: Provider, now: float) -> Refusal | None:
+        if provider.usable:
+            for one in provider.credentials:
+                if self._free(one) and not self._resting(provider, one, now):
+                    return None  # nearly always: the first one
         if not provider.usable and not any(self._due(one, now) for one in provider.benched):
             return Refusal("no_active_api_keys")
         rests = [self._resting(provider, one, now) for one in provider.credentials or (None,)]
