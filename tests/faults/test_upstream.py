@@ -324,7 +324,7 @@ def test_no_byte_of_one_request_stands_in_another(scene_with: Callable[..., Scen
                 deliveries.append(got)
                 if b"LEAKED" in got.raw or (got.status == 200 and got.body.count(f":{order.id}:".encode()) != 3):
                     bad.append(f"{order.id}: {bytes(got.raw)[:400]!r}")
-                if got.status not in (200, 502):
+                if got.status not in (200, 502, 503):  # 503: after several broken replies the provider rests
                     bad.append(f"{order.id}: status {got.status}")
             client.close()
 
