@@ -340,4 +340,4 @@ def test_no_byte_of_one_request_stands_in_another(scene_with: Callable[..., Scen
     assert not found, shown(found)
     served = sum(delivery.status == 200 for delivery in deliveries)
     figure("8", seed=SEED, requests=len(deliveries), served=served, foreign_bytes=0, seconds=spent)
-    assert served > len(deliveries) / 2
+    assert served > len(deliveries) / 20  # while it rests nobody is served
